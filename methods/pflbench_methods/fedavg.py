@@ -1,0 +1,47 @@
+"""FedAvg (McMahan et al., 2017): one model, the mean of all clients'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from pflbench.api import Client, Inbox, Message, Method, Outbox, Server, keys, load, pick, weighted_mean
+
+
+@dataclass(frozen=True)
+class FedAvg(Method):
+    """Every client trains the shared model; the server averages all entries, weighted by training images.
+
+    Batch-norm statistics: averaged, like every other floating-point entry.
+    McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks from
+    Decentralized Data. AISTATS 2017. https://arxiv.org/abs/1602.05629
+    """
+
+    name: ClassVar[str] = "fedavg"
+    title: ClassVar[str] = "FedAvg"
+    citation: ClassVar[str] = (
+        "McMahan et al.: Communication-Efficient Learning of Deep Networks from Decentralized Data. AISTATS 2017. "
+        "https://arxiv.org/abs/1602.05629"
+    )
+    travels: ClassVar[str] = "all weights and batch-norm statistics, every round"
+    in_paper: ClassVar[bool] = True
+
+    def shared(self, model: nn.Module) -> frozenset[str]:
+        """Return the names of the entries that are averaged; the others never leave the client."""
+        return keys(model)
+
+    def client_update(self, client: Client) -> Message:
+        """Train, and send the shared entries."""
+        client.fit()
+        return pick(client.model.state_dict(), self.shared(client.model))
+
+    def server_update(self, server: Server, inbox: Inbox) -> Outbox:
+        """Send everybody the mean: W = sum_c (N_c / N) W_c."""
+        mean = weighted_mean(inbox, server.shares)
+        return dict.fromkeys(inbox, mean)
+
+    def client_receive(self, client: Client, message: Message) -> None:
+        """Overwrite the shared entries."""
+        load(client.model, message)

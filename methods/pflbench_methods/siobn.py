@@ -1,0 +1,33 @@
+"""SiloBN (Andreux et al., 2020), spelled SioBN in the paper: batch-norm statistics stay at home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from pflbench.api import keys, statistics_keys
+from pflbench_methods.fedavg import FedAvg
+
+
+@dataclass(frozen=True)
+class SiloBN(FedAvg):
+    """FedAvg, except that running means and variances stay at their client; scale and shift are averaged.
+
+    Andreux, Ogier du Terrail, Beguier, Tramel: Siloed Federated Learning for Multi-Centric Histopathology
+    Datasets. DCL workshop, MICCAI 2020. https://arxiv.org/abs/2008.07424
+    """
+
+    name: ClassVar[str] = "siobn"
+    title: ClassVar[str] = "SiloBN"
+    aliases: ClassVar[tuple[str, ...]] = ("silobn",)
+    citation: ClassVar[str] = (
+        "Andreux et al.: Siloed Federated Learning for Multi-Centric Histopathology Datasets. DCL 2020. "
+        "https://arxiv.org/abs/2008.07424"
+    )
+    travels: ClassVar[str] = "all weights but no batch-norm statistics, every round"
+
+    def shared(self, model: nn.Module) -> frozenset[str]:
+        """Return all entries but running statistics."""
+        return keys(model) - statistics_keys(model)

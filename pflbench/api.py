@@ -1,0 +1,60 @@
+"""All that a plugin author imports; ``__all__`` is the public API."""
+
+from pflbench.dataset import Case, Dataset, Pixels
+from pflbench.errors import DataError, UsageError
+from pflbench.hookspecs import hookimpl
+from pflbench.message import Inbox, Message, Outbox
+from pflbench.method import Method, TaskCard
+from pflbench.partition import Partitioner
+from pflbench.recipe import Recipe
+from pflbench.sites import Client, Server
+from pflbench.training import Loss
+from pflbench.unet import UNet
+from pflbench.weights import (
+    Weights,
+    head_keys,
+    keys,
+    layer,
+    load,
+    module_keys,
+    norm_keys,
+    overlay,
+    parameter_keys,
+    pick,
+    scale_of_statistics,
+    statistics_keys,
+    weighted_mean,
+)
+
+__all__ = [
+    "Case",
+    "Client",
+    "DataError",
+    "Dataset",
+    "Inbox",
+    "Loss",
+    "Message",
+    "Method",
+    "Outbox",
+    "Partitioner",
+    "Pixels",
+    "Recipe",
+    "Server",
+    "TaskCard",
+    "UNet",
+    "UsageError",
+    "Weights",
+    "head_keys",
+    "hookimpl",
+    "keys",
+    "layer",
+    "load",
+    "module_keys",
+    "norm_keys",
+    "overlay",
+    "parameter_keys",
+    "pick",
+    "scale_of_statistics",
+    "statistics_keys",
+    "weighted_mean",
+]

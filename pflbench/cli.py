@@ -1,0 +1,321 @@
+"""The command line: it calls, and never computes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pflbench.version import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pflbench.plan import Plan, Request
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="pflbench",
+    help="Compare personalized federated learning methods for medical image segmentation, honestly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(call(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code: 0 done, 1 a trial failed, 2 bad usage, 130 interrupted."""
+    try:
+        result = app(list(arguments), standalone_mode=False)
+        return int(result or DONE)
+    except KeyboardInterrupt:
+        return _interrupted(arguments)
+    except Exception as error:
+        return _explained(error, arguments)
+
+
+def _explained(error: Exception, arguments: Sequence[str]) -> int:
+    """Print the sentence of an error that a user can mend and return its code; others are raised."""
+    from click.exceptions import Abort, ClickException
+
+    from pflbench.errors import UsageError
+    from pflbench.results import ResultsError
+
+    # typer may bring its own copy of click: its errors are known by what they can do
+    if isinstance(error, ClickException) or hasattr(error, "format_message"):
+        error.show()  # type: ignore[attr-defined]
+        return USAGE
+    if isinstance(error, Abort) or type(error).__name__ == "Abort":
+        return _interrupted(arguments)
+    if isinstance(error, (UsageError, ResultsError)):
+        print(f"pflbench: {error}", file=sys.stderr)
+        return USAGE
+    raise error
+
+
+def _interrupted(arguments: Sequence[str]) -> int:
+    command = shlex.join(["pflbench", *arguments])
+    print(f"\nInterrupted. Nothing is lost but the last seconds; go on with:\n  {command}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pflbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Compare personalized federated learning methods for medical image segmentation, honestly."""
+
+
+@app.command()
+def run(
+    methods: Annotated[str, typer.Option(help="Methods by name, comma-separated; or all, or paper.")] = "all",
+    dataset: Annotated[str, typer.Option(help="Dataset by name; see `pflbench list datasets`.")] = "vessel",
+    seeds: Annotated[str, typer.Option(help="Number of seeds, as 3, or a list of them, as 0,4,7.")] = "3",
+    partitioner: Annotated[str, typer.Option(help="Who holds which case; natural: one client per site.")] = "natural",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Recipe: paper or quick. Default: paper for real data, quick for simulated."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OWNER.NAME=VALUE", help="A setting: recipe.rounds=20, resfim.delta=0.2."),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OWNER.NAME=V1,V2", help="Run once for each value: resfim.delta=0,0.05,0.1."),
+    ] = None,
+    sites: Annotated[str | None, typer.Option(help="Restrict the federation to these sites, comma-separated.")] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the real data. Default: PFLBENCH_DATA, then the user data folder."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes. Default: one per core on a CPU, one on a GPU.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results, one folder in it per trial.")] = Path("runs"),
+    plan: Annotated[
+        bool, typer.Option("--plan", help="List the trials and the estimated time; train nothing.")
+    ] = False,
+) -> int:
+    """Run methods x seeds on a dataset. Finished trials are kept, interrupted ones go on."""
+    from pflbench.matrix import default_jobs, pending
+    from pflbench.plan import Request, make_plan, parse_seeds
+    from pflbench.plugins import registry
+
+    console = _console()
+    for problem in registry().problems:
+        console.print(f"Warning: {problem}", markup=False, style="yellow")
+    request = Request(
+        methods=tuple(_listed(methods)),
+        dataset=dataset,
+        seeds=parse_seeds(seeds),
+        partitioner=partitioner,
+        preset=preset,
+        settings=_settings(set_ or []),
+        sweep=_sweeps(sweep or []),
+        sites=tuple(_listed(sites)) if sites else None,
+        data_root=data_root,
+        device=device,
+        out=out,
+    )
+    made = make_plan(_with_command(request, preset), registry())
+    _announce(made, console)
+    todo = pending(made)
+    processes = jobs or default_jobs(made)
+    if plan:
+        _show_plan(made, todo, processes, console)
+        return DONE
+    return _run(made, processes, console)
+
+
+def _run(made: Plan, jobs: int, console: Console) -> int:
+    from pflbench.matrix import run_plan
+    from pflbench.progress import Display
+
+    console.print(
+        f"{len(made.trials)} trials in {jobs} process{'es' if jobs > 1 else ''}; results in {made.out}/",
+        markup=False,
+    )
+    with Display(len(made.trials), console) as display:
+        trials = run_plan(made, jobs, display)
+    failed = [trial for trial in trials if trial.state == "failed"]
+    for trial in failed:
+        console.print(
+            f"FAILED {trial.id}: {(trial.error or {}).get('sentence')}",
+            markup=False,
+            style="red",
+            soft_wrap=True,
+        )
+    _summary(trials, console)
+    console.print(f"Report: pflbench report {made.out} --out report", markup=False)
+    return FAILED if failed else DONE
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=False)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    from pflbench.plan import parse_value
+
+    return {key: parse_value(value) for key, value in map(_pair, texts)}
+
+
+def _sweeps(texts: Sequence[str]) -> dict[str, list[Any]]:
+    from pflbench.plan import parse_value
+
+    return {key: [parse_value(part) for part in value.split(",") if part.strip()] for key, value in map(_pair, texts)}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from pflbench.errors import UsageError
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} sets nothing; write OWNER.NAME=VALUE, as in resfim.delta=0.2.")
+    return key.strip(), value
+
+
+def _with_command(request: Request, preset: str | None) -> Request:
+    """Add the command that gives these numbers again, without what says where things lie here."""
+    import dataclasses
+
+    parts = [
+        "pflbench",
+        "run",
+        "--methods",
+        ",".join(str(m) for m in request.methods),
+        "--dataset",
+        request.dataset,
+    ]
+    parts += ["--seeds", ",".join(map(str, request.seeds)) + ("," if len(request.seeds) == 1 else "")]
+    parts += ["--partitioner", request.partitioner] if request.partitioner != "natural" else []
+    parts += ["--preset", preset] if preset else []
+    parts += ["--sites", ",".join(request.sites)] if request.sites else []
+    for key, value in request.settings.items():
+        parts += ["--set", f"{key}={value}"]
+    for key, values in request.sweep.items():
+        parts += ["--sweep", f"{key}={','.join(map(str, values))}"]
+    return dataclasses.replace(request, command=shlex.join(parts))
+
+
+def _announce(made: Plan, console: Console) -> None:
+    if made.banner:
+        console.print(made.banner, style="bold white on red", markup=False)
+    dataset = made.source.dataset
+    where = f" from {dataset.root}" if dataset.root and not dataset.simulated else ""
+    console.print(f"{dataset.title}{where}: {', '.join(made.source.holdings)}", markup=False)
+    for sentence in made.skipped:
+        console.print(sentence, markup=False, style="yellow")
+
+
+def _show_plan(made: Plan, todo: Sequence[Any], jobs: int, console: Console) -> None:
+    from rich.table import Table
+
+    from pflbench.estimate import estimated_seconds
+    from pflbench.progress import duration
+
+    table = Table("trial", "method", "settings", "seed", "state")
+    for trial in made.trials:
+        spec, state = trial.spec, "to run" if trial in todo else "finished"
+        table.add_row(trial.name, spec["method"]["title"], spec["method"]["label"], str(spec["seed"]), state)
+    console.print(table)
+    seconds = duration(estimated_seconds(todo, jobs)) if todo else "no time"
+    console.print(
+        f"{len(todo)} of {len(made.trials)} trials to run, about {seconds} in {jobs} processes.", markup=False
+    )
+
+
+def _summary(trials: Sequence[Any], console: Console) -> None:
+    """Print the mean Dice over seeds of every method; trials that may not be compared stand in tables apart."""
+    from rich.table import Table
+
+    from pflbench.results import scores
+
+    frame = scores(trials)
+    for number, (_, group) in enumerate(frame[frame.chosen == "best"].groupby("group", sort=False), 1):
+        clients = sorted(group.client.unique())
+        note = f", recipe {number} of the sweep" if frame.group.nunique() > 1 else ""
+        table = Table("method", *clients, "average", title=f"Dice in %, mean over seeds{note}")
+        for (title, settings), rows in group.groupby(["title", "settings"], sort=False):
+            means = 100 * rows.groupby("client").value.mean()
+            cells = [f"{means[client]:.2f}" if client in means else "-" for client in clients]
+            table.add_row(f"{title} {settings}".strip(), *cells, f"{means.mean():.2f}")
+        console.print(table)
+
+
+@app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+) -> int:
+    """Write report.md and report.html from results folders; trains nothing, needs no torch."""
+    from importlib.metadata import entry_points
+
+    from pflbench.errors import UsageError
+
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist; give the folder that `pflbench run --out` wrote to.")
+    points = list(entry_points(group="pflbench.report", name="report"))
+    if not points:
+        raise UsageError("no report is installed (entry point group pflbench.report); install pflbench anew.")
+    for written in points[0].load()(paths, out):
+        typer.echo(str(written))
+    return DONE
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, datasets, partitioners or plugins.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """List what is installed."""
+    from pflbench.listing import listing
+
+    rows = listing(what)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return DONE
+    from rich.table import Table
+
+    console = _console()
+    table = Table(*(rows[0] if rows else ["nothing"]))
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+    return DONE
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, dict):
+        return escape("\n".join(f"{key} = {shown}" for key, shown in value.items()))
+    return escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))

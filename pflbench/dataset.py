@@ -1,0 +1,83 @@
+"""The contract of a dataset: an index of cases, and a way to read one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pflbench.settings import Settings
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its mask: an entry of the index, without pixels.
+
+    ``id`` is unique within the dataset, ``subject`` within the site. ``split`` is the release's own
+    partition, or None where it has none (then the recipe's shares decide).
+    """
+
+    id: str
+    site: str
+    subject: str
+    split: Literal["train", "val", "test"] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset(Settings):
+    """A dataset: frozen settings, an index of cases, and a reader.
+
+    Subclasses are frozen dataclasses; their fields are options a user may set
+    (``--set vessel.label=union``), ``root`` apart. Every class constant below without a default must be given.
+    """
+
+    root: Path | None = field(default=None, compare=False, metadata={"setting": False})
+
+    name: ClassVar[str]  # "vessel" on the command line
+    title: ClassVar[str]  # "Retinal vessels" in tables
+    sites: ClassVar[tuple[str, ...]]  # every site, in the order of the paper's table
+    expected: ClassVar[Mapping[str, tuple[int, int]]] = {}  # site -> images for training, for testing
+    channels: ClassVar[int] = 3
+    licence: ClassVar[Mapping[str, str]]  # site -> licence
+    citation: ClassVar[Mapping[str, str]]  # site -> reference
+    addresses: ClassVar[Mapping[str, str]] = {}  # site -> where the release can be had
+    simulated: ClassVar[bool] = False
+    stand_in: ClassVar[str | None] = None  # simulated dataset that is used where no real data is found
+    mask_area: ClassVar[float] = 0.4  # a pixel of a shrunk mask is foreground above this share of its area
+    # presets of the recipe: name -> {field of Recipe: value}; "paper" and "quick" are expected
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
+    default_preset: ClassVar[str] = "paper"
+
+    @classmethod
+    @abstractmethod
+    def find(cls, folder: Path | None, **options: Any) -> Self | None:
+        """Return the dataset as it lies in ``folder``, or None where there is nothing of it.
+
+        A simulated dataset needs no folder and ignores it.
+        """
+
+    @abstractmethod
+    def available(self) -> Sequence[str]:
+        """Return the sites that can be read here, in the order of ``sites``."""
+
+    @abstractmethod
+    def cases(self, site: str) -> Sequence[Case]:
+        """Return the cases of one site in a fixed order, without reading pixels."""
+
+    @abstractmethod
+    def read(self, case: Case) -> tuple[Pixels, Pixels]:
+        """Return the image (C x H x W, 0-255) and its mask (H x W, 0 or 1), both uint8, in original size.
+
+        Raises DataError naming the file where it cannot be read or image and mask do not fit.
+        """
+
+    @abstractmethod
+    def digest(self, case: Case) -> str:
+        """Return a hash of all that decides the pixels of a case (file contents, or generator settings)."""

@@ -1,0 +1,76 @@
+"""What is installed, as rows of plain values."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from pflbench.dataset import Dataset
+from pflbench.errors import unknown
+from pflbench.method import Method
+from pflbench.partition import Partitioner
+from pflbench.plugins import Plugin, registry
+from pflbench.settings import Settings
+
+
+def listing(what: str) -> list[dict[str, Any]]:
+    """Return rows for "methods", "datasets", "partitioners" or "plugins". Raises UsageError for another word."""
+    kinds = {"methods": _method, "datasets": _dataset, "partitioners": _partitioner}
+    if what == "plugins":
+        return [_plugin(plugin) for plugin in registry().plugins]
+    if what not in kinds:
+        raise unknown("list", what, [*kinds, "plugins"])
+    return [kinds[what](cls, plugin) for cls, plugin in registry().found[what[:-1]].values()]
+
+
+def _summary(cls: type) -> str:
+    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+
+
+def _defaults(cls: type[Settings]) -> dict[str, Any]:
+    return {name: getattr(cls, name, None) for name in cls.setting_names()}
+
+
+def _method(cls: type[Method], plugin: Plugin) -> dict[str, Any]:
+    return {
+        "name": cls.name,
+        "title": cls.title,
+        "summary": _summary(cls),
+        "settings": _defaults(cls),
+        "leaves the hospital": cls.travels,
+        "citation": cls.citation,
+        "from": f"{plugin.distribution} {plugin.version}",
+    }
+
+
+def _dataset(cls: type[Dataset], plugin: Plugin) -> dict[str, Any]:
+    return {
+        "name": cls.name,
+        "title": cls.title,
+        "simulated": cls.simulated,
+        "sites": list(cls.sites),
+        "train/test": {site: f"{train}/{test}" for site, (train, test) in cls.expected.items()},
+        "presets": list(cls.presets),
+        "settings": _defaults(cls),
+        "from": f"{plugin.distribution} {plugin.version}",
+    }
+
+
+def _partitioner(cls: type[Partitioner], plugin: Plugin) -> dict[str, Any]:
+    return {
+        "name": cls.name,
+        "title": cls.title,
+        "summary": _summary(cls),
+        "settings": _defaults(cls),
+        "from": f"{plugin.distribution} {plugin.version}",
+    }
+
+
+def _plugin(plugin: Plugin) -> dict[str, Any]:
+    return {
+        "plugin": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "hooks": list(plugin.hooks),
+        "problem": plugin.problem or "",
+    }

@@ -1,0 +1,171 @@
+"""Running the trials of a plan: one after another, several at a time, or one with its clients in parallel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from pflbench.engines import Engine
+from pflbench.engines.workers import Workers
+from pflbench.errors import UsageError
+from pflbench.method import Method
+from pflbench.numerics import Numerics
+from pflbench.opening import in_process
+from pflbench.plan import Plan, PlannedTrial
+from pflbench.recipe import Recipe
+from pflbench.results import Trial, read_trial, write_trial
+from pflbench.sites import Setting
+from pflbench.task import Task, open_task
+from pflbench.trial import Listener, existing, run_trial
+from pflbench.wire import Worker
+
+
+def default_jobs(plan: Plan) -> int:
+    """Return how many processes to use: one per core on a CPU, one on a GPU."""
+    if any(trial.spec["numerics"]["device"] != "cpu" or not trial.registered for trial in plan.trials):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pending(plan: Plan) -> list[PlannedTrial]:
+    """Return the trials that are not finished yet. Raises UsageError for a folder of something else."""
+    states = {trial.name: existing(plan.out / trial.name, trial.spec) for trial in plan.trials}
+    return [trial for trial in plan.trials if (known := states[trial.name]) is None or known.state != "finished"]
+
+
+def run_plan(plan: Plan, jobs: int, listen: Listener) -> list[Trial]:
+    """Run every trial that is not finished and return all of them. A trial that fails stops nobody else."""
+    todo = pending(plan)
+    for trial in plan.trials:
+        if trial not in todo:
+            listen({"event": "done before", "trial": trial.name})
+    if jobs > 1 and not all(trial.registered for trial in todo):
+        names = ", ".join(sorted({trial.method.name for trial in todo if not trial.registered}))
+        raise UsageError(f"other processes cannot find {names}, which no plugin provides; use jobs=1 or package it.")
+    if todo:
+        _decode(plan, todo[0], listen)
+        if jobs == 1:
+            _one_by_one(plan, todo, listen)
+        elif len(todo) < jobs:
+            _clients_in_parallel(plan, todo, jobs, listen)
+        else:
+            _TrialsInParallel(plan, todo, jobs, listen).run()
+    return [read_trial(plan.out / trial.name) for trial in plan.trials]
+
+
+def _decode(plan: Plan, first: PlannedTrial, listen: Listener) -> None:
+    """Fill the cache of pixels here, once, so that no two workers do."""
+
+    def report(done: int, total: int) -> None:
+        listen({"event": "decode", "done": done, "total": total})
+
+    recipes = {(t.spec["recipe"]["image_height"], t.spec["recipe"]["image_width"]): t for t in plan.trials}
+    for trial in recipes.values():
+        _task(plan, trial, report)
+
+
+def _task(plan: Plan, trial: PlannedTrial, report: Any = lambda done, total: None) -> Task:
+    spec = trial.spec
+    return open_task(plan.source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"], report)
+
+
+def _one_by_one(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:
+    for trial in todo:
+        Numerics(**trial.spec["numerics"]).prepare()
+        done = run_trial(
+            plan.out / trial.name,
+            trial.spec,
+            trial.about,
+            trial.method,
+            _task(plan, trial),
+            in_process,
+            listen,
+        )
+        listen(_end(done))
+
+
+def _clients_in_parallel(plan: Plan, todo: list[PlannedTrial], jobs: int, listen: Listener) -> None:
+    for trial in todo:
+        Numerics(**trial.spec["numerics"]).prepare()
+
+        def engine(method: Method, setting: Setting, task: Task, trial: PlannedTrial = trial) -> Engine:
+            samples = task.card.clients
+            workers = [Worker() for _ in range(min(jobs, len(samples)))]
+            return Workers(workers, _opening(plan, trial), samples)
+
+        done = run_trial(
+            plan.out / trial.name, trial.spec, trial.about, trial.method, _task(plan, trial), engine, listen
+        )
+        listen(_end(done))
+
+
+def _opening(plan: Plan, trial: PlannedTrial) -> dict[str, Any]:
+    root = plan.source.dataset.root
+    return {"spec": dict(trial.spec), "root": str(root.resolve()) if root else None}
+
+
+def _end(trial: Trial) -> dict[str, Any]:
+    return {"event": "end", "trial": trial.id, "state": trial.state, "error": trial.error}
+
+
+class _TrialsInParallel:
+    """Whole trials in worker processes, each taking the next one when it is done."""
+
+    def __init__(self, plan: Plan, todo: list[PlannedTrial], jobs: int, listen: Listener) -> None:
+        self._plan, self._queue, self._listen = plan, list(todo), listen
+        self._jobs = jobs
+        self._busy: dict[Any, tuple[Worker, PlannedTrial]] = {}
+
+    def run(self) -> None:
+        """Run all; on the way out, whatever the reason, end the workers."""
+        try:
+            for _ in range(min(self._jobs, len(self._queue))):
+                self._give(Worker())
+            while self._busy:
+                for connection in wait(list(self._busy)):
+                    self._hear(connection)
+        finally:
+            for worker, _ in self._busy.values():
+                worker.close()
+
+    def _give(self, worker: Worker) -> None:
+        """Give a worker the next trial, or end it where none is left."""
+        if not self._queue:
+            worker.close()
+            return
+        trial = self._queue.pop(0)
+        folder = (self._plan.out / trial.name).resolve()
+        opening = _opening(self._plan, trial)
+        worker.channel.send({"do": "trial", "folder": str(folder), "about": dict(trial.about), **opening})
+        self._busy[worker.channel.connection] = (worker, trial)
+
+    def _hear(self, connection: Any) -> None:
+        worker, trial = self._busy[connection]
+        try:
+            event = worker.channel.receive()
+        except (EOFError, OSError):
+            del self._busy[connection]
+            self._fail(trial, {"sentence": str(worker.died()), "traceback": ""})
+            if self._queue:
+                self._give(Worker())
+            return
+        if "error" in event and "event" not in event:
+            self._fail(trial, {"sentence": event["error"], "traceback": event["traceback"]})
+        else:
+            self._listen(event)
+            if event["event"] != "end":
+                return
+        del self._busy[connection]
+        self._give(worker)
+
+    def _fail(self, trial: PlannedTrial, error: Mapping[str, str]) -> None:
+        """Record a trial whose worker could not say itself how it ended."""
+        folder: Path = self._plan.out / trial.name
+        folder.mkdir(parents=True, exist_ok=True)
+        known = existing(folder, trial.spec)
+        failed = Trial(folder, trial.name, "failed", known.round if known else 0, trial.spec, trial.about, error)
+        write_trial(failed)
+        self._listen(_end(failed))

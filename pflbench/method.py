@@ -1,0 +1,83 @@
+"""Method: the contract of a federated method."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import nn
+
+from pflbench.message import Inbox, Message, Outbox
+from pflbench.settings import Settings
+
+if TYPE_CHECKING:
+    from pflbench.sites import Client, Server
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """What a method may know about a task before it starts: names and numbers, no images."""
+
+    dataset: str
+    clients: Mapping[str, int]  # client -> training images
+    channels: int
+    height: int
+    width: int
+    epochs: int  # local epochs per round
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Method(Settings):
+    """A federated method: a frozen dataclass whose fields are its hyperparameters and nothing else.
+
+    The prefix of a function says where it runs; what must survive lives in ``client.state``,
+    ``client.model`` and ``server.state``, which the harness owns, checkpoints and counts::
+
+        once:         client_setup  -> server_setup  -> client.briefing (read-only)
+        every round:  client_update -> server_update -> client_receive
+                      -> evaluation of personal_model on the client's own cases
+
+    The class docstring says in its first sentence how the method differs from its parent.
+    """
+
+    name: ClassVar[str]  # on the command line
+    title: ClassVar[str]  # in tables
+    citation: ClassVar[str]  # authors, title, year, link
+    travels: ClassVar[str]  # what leaves a hospital, in words
+    aliases: ClassVar[tuple[str, ...]] = ()  # other spellings of the name
+    in_paper: ClassVar[bool] = False  # one of the five methods of arXiv:2603.14848
+
+    def client_setup(self, client: Client) -> Message | None:
+        """Before round 1, at each client: return what the server needs once."""
+        return None
+
+    def server_setup(self, server: Server, inbox: Inbox) -> Outbox:
+        """Before round 1, at the server: return each client's briefing."""
+        return {}
+
+    @abstractmethod
+    def client_update(self, client: Client) -> Message:
+        """Every round, at each client: train, and return what is sent ({} sends nothing)."""
+
+    @abstractmethod
+    def server_update(self, server: Server, inbox: Inbox) -> Outbox:
+        """Every round, at the server: return what each client is sent."""
+
+    @abstractmethod
+    def client_receive(self, client: Client, message: Message) -> None:
+        """Every round, at each client: take in the server's message ({} where it sent none)."""
+
+    def personal_model(self, client: Client) -> nn.Module:
+        """Return the model that is evaluated for this client."""
+        return client.model
+
+    def unsuitable(self, task: TaskCard) -> str | None:
+        """Return a sentence where the method cannot run on a task: the combination is skipped with it."""
+        return None
+
+    def extra_gradients(self, task: TaskCard) -> Mapping[str, int]:
+        """Return the per-image gradients a round takes beyond training, by client, for the estimate of time."""
+        return {}

@@ -1,0 +1,59 @@
+"""From a specification back to the things it names: method, data, sites, engine."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pflbench.engines.in_process import InProcess
+from pflbench.errors import UsageError
+from pflbench.method import Method
+from pflbench.plugins import registry
+from pflbench.recipe import Recipe
+from pflbench.sites import Setting
+from pflbench.steps import Site
+from pflbench.task import Source, Task, open_source, open_task
+
+
+def open_method(spec: Mapping[str, Any]) -> Method:
+    """Return the method of a specification."""
+    return registry().method(spec["method"]["name"]).of(spec["method"]["settings"])
+
+
+@functools.lru_cache(maxsize=4)
+def _source(described: str, root: Path | None) -> Source:
+    dataset_spec, partitioner_spec = json.loads(described)
+    dataset = registry().dataset(dataset_spec["name"]).find(root, **dataset_spec["settings"])
+    if dataset is None:
+        raise UsageError(f"no {dataset_spec['name']} data in {root} any more.")
+    partitioner = registry().partitioner(partitioner_spec["name"]).of(partitioner_spec["settings"])
+    source = open_source(dataset, tuple(dataset_spec["sites"]), partitioner)
+    if source.digest != dataset_spec["digest"]:
+        raise UsageError(f"the {dataset.name} data in {root} has changed since this trial was planned.")
+    return source
+
+
+def open_spec(spec: Mapping[str, Any], root: Path | None) -> tuple[Method, Task]:
+    """Return method and task of a specification, with the data below ``root``.
+
+    Raises UsageError where the data is not what the specification says.
+    """
+    source = _source(json.dumps([spec["dataset"], spec["partitioner"]]), root)
+    task = open_task(source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"])
+    if task.split != spec["split"]:
+        raise UsageError("the split drawn here is not that of the specification.")
+    return open_method(spec), task
+
+
+def sites_of(method: Method, setting: Setting, task: Task, clients: Iterable[str]) -> dict[str, Site]:
+    """Return the hospitals of some clients."""
+    chosen = {client: task.clients[client] for client in clients}
+    return {c: Site(c, method, setting, data.training, data.held_out) for c, data in chosen.items()}
+
+
+def in_process(method: Method, setting: Setting, task: Task) -> InProcess:
+    """Return the engine that runs every client in this process."""
+    return InProcess(sites_of(method, setting, task, task.clients))

@@ -1,0 +1,101 @@
+"""The contract of a partitioner, and the rule that no subject sits in two clients or two splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pflbench.dataset import Case
+from pflbench.errors import UsageError
+from pflbench.settings import Settings
+
+
+@dataclass(frozen=True)
+class Split:
+    """The cases of one client, by what they are used for."""
+
+    train: tuple[Case, ...]
+    val: tuple[Case, ...]
+    test: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Partitioner(Settings):
+    """Decides which client holds which cases. Fields are its parameters."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def assign(self, cases: Sequence[Case], rng: np.random.Generator) -> Mapping[str, Sequence[Case]]:
+        """Return client -> its cases; a case may be left out, none may be given twice.
+
+        The official split of a case is kept unless it is replaced (``dataclasses.replace(case, split=...)``).
+        ``rng`` is the same for every seed of a run, so that clients mean the same in all of them.
+        """
+
+
+def divide(cases: Sequence[Case], validation: float, test: float, rng: np.random.Generator) -> Split:
+    """Split one client's cases: official splits are kept, the rest is drawn by subject.
+
+    Cases without a split give ``test`` of their subjects to the test set; then ``validation`` of all
+    subjects that remain for training is held out (never fewer than one, never all).
+    """
+    held = _draw(_subjects(case for case in cases if case.split is None), test, rng) if test else set()
+    testing = [case for case in cases if case.split == "test" or (case.split is None and case.subject in held)]
+    fixed_val = [case for case in cases if case.split == "val"]
+    training = [case for case in cases if case not in testing and case not in fixed_val]
+    if not fixed_val:
+        drawn = _draw(_subjects(training), validation, rng)
+        fixed_val = [case for case in training if case.subject in drawn]
+        training = [case for case in training if case.subject not in drawn]
+    return Split(tuple(training), tuple(fixed_val), tuple(testing))
+
+
+def _subjects(cases: Iterable[Case]) -> list[str]:
+    return sorted({case.subject for case in cases})
+
+
+def _draw(subjects: list[str], share: float, rng: np.random.Generator) -> set[str]:
+    """Draw a share of the subjects: at least one, but not all of them."""
+    if len(subjects) < 2:
+        return set()
+    count = min(max(1, round(share * len(subjects))), len(subjects) - 1)
+    return set(rng.permutation(subjects)[:count].tolist())
+
+
+def check(splits: Mapping[str, Split]) -> None:
+    """Raise UsageError where a case or subject is used twice or a client lacks a split."""
+    owner: dict[tuple[str, str], tuple[str, str]] = {}
+    seen: set[str] = set()
+    for client, split in splits.items():
+        for kind, cases in (("train", split.train), ("val", split.val), ("test", split.test)):
+            if not cases:
+                raise UsageError(
+                    f"client {client!r} has no {kind} case; every client needs training, validation and test cases."
+                )
+            for case in cases:
+                if case.id in seen:
+                    raise UsageError(f"case {case.id!r} is given out twice; a partition uses a case at most once.")
+                seen.add(case.id)
+                first = owner.setdefault((case.site, case.subject), (client, kind))
+                if first != (client, kind):
+                    raise UsageError(
+                        f"subject {case.subject!r} of {case.site} is in {first[0]}/{first[1]} and in {client}/{kind}; "
+                        "one person's images must stay together."
+                    )
+
+
+def split_hash(splits: Mapping[str, Split]) -> str:
+    """Return a short hash of who holds which case for what, so that two tables can be compared."""
+    listing = {
+        client: {kind: [case.id for case in getattr(split, kind)] for kind in ("train", "val", "test")}
+        for client, split in splits.items()
+    }
+    return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,276 @@
+"""What a command means: which trials, on which data, with which settings. Nothing is trained here."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pflbench import version
+from pflbench.dataset import Dataset
+from pflbench.errors import UsageError, unknown
+from pflbench.method import Method, TaskCard
+from pflbench.numerics import choose
+from pflbench.partition import split_hash
+from pflbench.plugins import Plugin, Registry
+from pflbench.recipe import Recipe
+from pflbench.spec import folder_name, label, specification
+from pflbench.task import Source, card, chosen_sites, locate, open_source
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as the command line or ``pflbench.run`` gives it."""
+
+    methods: Sequence[str | Method] = ("all",)
+    dataset: str = "vessel"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    partitioner: str = "natural"
+    preset: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # "resfim.delta" -> value
+    sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "resfim.delta" -> values
+    sites: tuple[str, ...] | None = None
+    data_root: Path | None = None
+    device: str = "auto"
+    out: Path = Path("runs")
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial to run: its specification, what explains it, and the method itself."""
+
+    spec: Mapping[str, Any]
+    about: Mapping[str, Any]
+    method: Method
+    card: TaskCard
+    registered: bool = True  # the method can be found by name, as another process must
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return folder_name(self.spec)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a request, what was left out and why, and the data they share."""
+
+    trials: tuple[PlannedTrial, ...]
+    skipped: tuple[str, ...]
+    source: Source
+    out: Path
+
+    @property
+    def banner(self) -> str | None:
+        """A warning where the data is simulated."""
+        dataset = self.source.dataset
+        if not dataset.simulated:
+            return None
+        return (
+            f"SIMULATED DATA ({dataset.name}): no real data was found or asked for. These numbers say nothing "
+            "about patients; give real data with --data-root or PFLBENCH_DATA."
+        )
+
+
+def make_plan(request: Request, registry: Registry) -> Plan:
+    """Turn a request into trials. Raises UsageError for anything that is unknown, missing or contradictory."""
+    options = _by_owner(request.settings)
+    swept = _by_owner(request.sweep)
+    dataset_class = registry.dataset(request.dataset)
+    dataset = locate(dataset_class, registry.dataset, request.data_root, options.pop(dataset_class.name, {}))
+    partitioner_class = registry.partitioner(request.partitioner)
+    partitioner = partitioner_class.of(options.pop(partitioner_class.name, {}))
+    recipes = _recipes(dataset, request.preset, options.pop("recipe", {}), swept.pop("recipe", {}))
+    methods = _methods(request.methods, registry, options, swept)
+    _refuse_unused(
+        options, swept, [dataset_class.name, partitioner_class.name, "recipe", *(m.name for m, _ in methods)]
+    )
+    source = open_source(dataset, chosen_sites(dataset, request.sites), partitioner)
+    trials: list[PlannedTrial] = []
+    skipped: list[str] = []
+    for recipe in recipes:
+        resolved = choose(request.device, recipe.precision)
+        recipe = Recipe.of({**recipe.settings(), "precision": resolved.precision})
+        for seed in request.seeds:
+            splits = source.splits(recipe, seed)
+            task = card(source, recipe, splits)
+            counts = [
+                {"name": client, **{kind: len(getattr(split, kind)) for kind in ("train", "val", "test")}}
+                for client, split in splits.items()
+            ]
+            for method, plugin in methods:
+                reason = method.unsuitable(task)
+                if reason:
+                    skipped.append(f"{method.title} is skipped: {reason}")
+                    continue
+                spec = specification(
+                    version=version.__version__,
+                    dataset=_dataset_spec(source),
+                    partitioner={
+                        "name": partitioner.name,
+                        "title": partitioner.title,
+                        "settings": partitioner.settings(),
+                    },
+                    split=split_hash(splits),
+                    method=_method_spec(method, plugin),
+                    recipe=recipe.settings(),
+                    numerics=resolved.plain(),
+                    seed=seed,
+                )
+                about = _about(method, source, counts, request.command)
+                trials.append(PlannedTrial(spec, about, method, task, plugin is not None))
+    ordered = sorted(trials, key=lambda trial: request.seeds.index(trial.spec["seed"]))
+    return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out)
+
+
+def _by_owner(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return "resfim.delta" -> value as {"resfim": {"delta": value}}."""
+    owners: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        owner, dot, name = key.partition(".")
+        if not dot or not owner or not name:
+            raise UsageError(f"{key!r} names no setting; write OWNER.NAME=VALUE, as in resfim.delta=0.2.")
+        owners.setdefault(owner.lower(), {})[name] = value
+    return owners
+
+
+def parse_value(text: str) -> Any:
+    """Return a number, boolean, None or list for text that reads as one in JSON, else the text."""
+    lowered = text.strip().lower()
+    if lowered in ("none", "true", "false"):
+        return {"none": None, "true": True, "false": False}[lowered]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.strip()
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of "3" (0, 1, 2) or "4,7" (4 and 7). Raises UsageError."""
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*,?\s*", text):
+        raise UsageError(f"--seeds {text!r} is neither a number of seeds, as 3, nor a list, as 0,4,7.")
+    values = tuple(int(part) for part in text.split(",") if part.strip())
+    return numbered_seeds(values[0]) if "," not in text else _distinct(values)
+
+
+def numbered_seeds(count: int) -> tuple[int, ...]:
+    """Return the seeds 0 .. count-1. Raises UsageError below one."""
+    if count < 1:
+        raise UsageError(f"{count} seeds make no trial; ask for at least one.")
+    return tuple(range(count))
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"the seeds {', '.join(map(str, seeds))} name one twice.")
+    return seeds
+
+
+def _recipes(
+    dataset: Dataset, preset: str | None, fixed: Mapping[str, Any], swept: Mapping[str, Sequence[Any]]
+) -> list[Recipe]:
+    name = preset or dataset.default_preset
+    if name not in dataset.presets:
+        raise unknown(f"preset of {dataset.name}", name, dataset.presets)
+    base = {**dataset.presets[name], **fixed}
+    return [Recipe.of({**base, **choice}) for choice in _choices(swept)]
+
+
+def _choices(swept: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
+
+
+def _methods(
+    wanted: Sequence[str | Method],
+    registry: Registry,
+    options: dict[str, dict[str, Any]],
+    swept: dict[str, dict[str, Sequence[Any]]],
+) -> list[tuple[Method, Plugin | None]]:
+    """Return every method with its settings, in the order asked for, and the plugin it came with."""
+    found: list[tuple[Method, Plugin | None]] = []
+    for entry in _expanded(wanted, registry):
+        if isinstance(entry, Method):
+            found.append((entry, _plugin_of(type(entry), registry)))
+            continue
+        cls, plugin = registry.method(entry), registry.get("method", entry)[1]
+        own = _pooled([options.pop(name, {}) for name in (cls.name, *cls.aliases)])
+        sweep = _pooled([swept.pop(name, {}) for name in (cls.name, *cls.aliases)])
+        found += [(cls.of({**own, **choice}), plugin) for choice in _choices(sweep)]
+    return list(dict.fromkeys(found))
+
+
+def _pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _expanded(wanted: Sequence[str | Method], registry: Registry) -> list[str | Method]:
+    """Return names with "all" and "paper" spelled out, each method once."""
+    entries: list[str | Method] = []
+    for entry in wanted:
+        if entry == "all":
+            entries += registry.names("method")
+        elif entry == "paper":
+            entries += [name for name in registry.names("method") if registry.method(name).in_paper]
+        elif isinstance(entry, str):
+            entries.append(registry.method(entry).name)
+        else:
+            entries.append(entry)
+    if not entries:
+        raise UsageError(f"--methods names no method; known: {', '.join(registry.names('method'))}.")
+    return list(dict.fromkeys(entries))
+
+
+def _plugin_of(cls: type[Method], registry: Registry) -> Plugin | None:
+    found = registry.found["method"].get(cls.name)
+    return found[1] if found and found[0] is cls else None
+
+
+def _refuse_unused(
+    options: Mapping[str, Mapping[str, Any]], swept: Mapping[str, Mapping[str, Any]], known: Sequence[str]
+) -> None:
+    for owner, values in {**swept, **options}.items():
+        setting = f"{owner}.{next(iter(values))}"
+        raise UsageError(f"{setting} is set, but {unknown('part of this run', owner, known)}")
+
+
+def _dataset_spec(source: Source) -> dict[str, Any]:
+    dataset = source.dataset
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "simulated": dataset.simulated,
+        "settings": dataset.settings(),
+        "sites": list(source.sites),
+        "digest": source.digest,
+    }
+
+
+def _method_spec(method: Method, plugin: Plugin | None) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "title": method.title,
+        "label": label(method.changed()),
+        "settings": method.settings(),
+        "distribution": plugin.distribution if plugin else "unregistered",
+        "version": plugin.version if plugin else "",
+    }
+
+
+def _about(method: Method, source: Source, clients: list[dict[str, Any]], command: str) -> dict[str, Any]:
+    dataset = source.dataset
+    summary = " ".join((inspect.getdoc(type(method)) or "").split("\n\n")[0].split())
+    return {
+        "clients": clients,
+        "licences": {site: dataset.licence.get(site, "unknown") for site in source.sites},
+        "citations": {site: dataset.citation.get(site, "") for site in source.sites},
+        "method_citation": method.citation,
+        "method_summary": summary,
+        "travels": method.travels,
+        "command": command,
+    }

@@ -1,0 +1,189 @@
+"""The results store: one folder per trial, plain files, readable on a machine without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+FORMAT = 1  # of the folder; another format is never read as this one
+TRIAL = "trial.json"
+State = Literal["running", "finished", "failed"]
+
+# the tables of a trial: name -> columns. Only timing.csv may differ between two runs of one trial.
+TABLES: dict[str, tuple[str, ...]] = {
+    "rounds": ("round", "client", "split", "dice", "loss"),
+    "cases": ("chosen", "round", "client", "site", "subject", "case", "dice"),
+    "logs": ("round", "client", "key", "value"),
+    "ledger": ("round", "client", "direction", "bytes"),
+    "timing": ("round", "client", "stage", "seconds", "peak_mib"),
+}
+
+
+class ResultsError(Exception):
+    """A folder is no readable result of this version; the message names it and says why."""
+
+
+def hash_of(value: object, length: int = 10) -> str:
+    """Return a short hash of plain values, the same on every machine."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:length]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name, flush it to disk, and rename it into place."""
+    temporary = path.with_name(f".{path.name}.new")
+    with open(temporary, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain values as indented JSON, atomically."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_table(folder: Path, name: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Write one of ``TABLES`` atomically; floats keep all their digits."""
+    frame = pd.DataFrame(list(rows), columns=list(TABLES[name]))
+    write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as it lies on disk. ``spec`` is all that decides its numbers; ``about`` explains them."""
+
+    folder: Path
+    id: str
+    state: State
+    round: int  # rounds completed
+    spec: Mapping[str, Any]
+    about: Mapping[str, Any]
+    error: Mapping[str, str] | None = None  # sentence, where, traceback
+
+    @property
+    def group(self) -> str:
+        """Return a hash of everything but method, seed and the split drawn from the seed.
+
+        Only trials of one group may stand in one table.
+        """
+        shared = {key: value for key, value in self.spec.items() if key not in ("method", "seed", "split")}
+        return hash_of(shared)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one of ``TABLES``; empty with its columns where nothing has been written yet.
+
+        Raises ResultsError where the file is not such a table.
+        """
+        path = self.folder / f"{name}.csv"
+        columns = list(TABLES[name])
+        if not path.exists():
+            return pd.DataFrame(columns=columns)
+        try:
+            frame = pd.read_csv(path, dtype={"client": str, "case": str, "subject": str, "site": str})
+        except (ValueError, OSError) as error:
+            raise ResultsError(f"{path} is not a readable table ({error}).") from error
+        if list(frame.columns) != columns:
+            raise ResultsError(f"{path} has the columns {list(frame.columns)}, not {columns}.")
+        return frame
+
+    def environment(self) -> list[dict[str, Any]]:
+        """Return the environments (versions, hardware, commit) that the trial ran in, first to last."""
+        path = self.folder / "environment.json"
+        return list(json.loads(path.read_text())) if path.exists() else []
+
+
+def read_trial(folder: Path) -> Trial:
+    """Read ``trial.json`` of a folder. Raises ResultsError naming the file where it is broken or foreign."""
+    path = folder / TRIAL
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ResultsError(f"{path} has results format {found!r}; this version reads format {FORMAT}.")
+    try:
+        return Trial(
+            folder=folder,
+            id=content["id"],
+            state=content["state"],
+            round=content["round"],
+            spec=content["spec"],
+            about=content["about"],
+            error=content["error"],
+        )
+    except KeyError as error:
+        raise ResultsError(f"{path} lacks {error}.") from error
+
+
+def write_trial(trial: Trial) -> None:
+    """Write ``trial.json``, atomically."""
+    write_json(
+        trial.folder / TRIAL,
+        {
+            "format": FORMAT,
+            "id": trial.id,
+            "state": trial.state,
+            "round": trial.round,
+            "error": dict(trial.error) if trial.error else None,
+            "spec": dict(trial.spec),
+            "about": dict(trial.about),
+        },
+    )
+
+
+def find_trials(paths: Iterable[Path]) -> tuple[list[Trial], list[str]]:
+    """Return every trial below the paths, in the order of their folders, and a sentence for each that is broken."""
+    trials, broken = [], []
+    folders = sorted({found.parent for path in paths for found in Path(path).rglob(TRIAL)})
+    for folder in folders:
+        try:
+            trials.append(read_trial(folder))
+        except ResultsError as error:
+            broken.append(str(error))
+    return trials, broken
+
+
+def scores(trials: Iterable[Trial]) -> pd.DataFrame:
+    """Return the tidy frame of final test scores.
+
+    Columns: trial, group, dataset, simulated, method, title, settings, seed, chosen ("best": the client's
+    best validation round in the second half; "last": the last round), round, client, metric, value
+    (mean over the client's test cases, in 0..1), cases. Unfinished trials give no rows.
+    """
+    frames = [_scores(trial) for trial in trials if trial.state == "finished"]
+    columns = ["trial", "group", "dataset", "simulated", "method", "title", "settings", "seed"]
+    columns += ["chosen", "round", "client", "metric", "value", "cases"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def _scores(trial: Trial) -> pd.DataFrame:
+    cases = trial.table("cases")
+    means = cases.groupby(["chosen", "round", "client"], sort=False)["dice"].agg(["mean", "size"]).reset_index()
+    means = means.rename(columns={"mean": "value", "size": "cases"})
+    method, dataset = trial.spec["method"], trial.spec["dataset"]
+    return means.assign(
+        trial=trial.id,
+        group=trial.group,
+        dataset=dataset["name"],
+        simulated=dataset["simulated"],
+        method=method["name"],
+        title=method["title"],
+        settings=method["label"],
+        seed=trial.spec["seed"],
+        metric="dice",
+    )
+
+
+def discard(folder: Path) -> None:
+    """Remove a checkpoint folder that is no longer needed."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,207 @@
+"""The protocol: client updates, one server update, clients receive, evaluation; and the ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from pflbench.engines import Engine
+from pflbench.errors import TrialFailed
+from pflbench.message import Inbox, Message, Outbox, check, copied, encoded_size, tensors
+from pflbench.method import Method
+from pflbench.results import TABLES
+from pflbench.sites import Server, Setting
+from pflbench.steps import Reply, Stage
+
+_SERVER = ""  # the server's name in the tables
+
+
+@dataclass(frozen=True)
+class CaseLabel:
+    """What identifies a test case in the tables."""
+
+    site: str
+    subject: str
+    id: str
+
+
+@dataclass
+class Progress:
+    """All that has happened so far in a trial and is not kept at a client."""
+
+    round: int = 0
+    ready: bool = False  # the setup exchange is over
+    server: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, dict[str, float]] = field(default_factory=dict)  # client -> dice, round of best validation
+    tables: dict[str, list[list[Any]]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    val_dice: float = float("nan")  # mean over clients, of the last round
+
+
+class Federation:
+    """One trial in progress: a method, its clients behind an engine, and the server."""
+
+    def __init__(
+        self,
+        method: Method,
+        setting: Setting,
+        engine: Engine,
+        samples: Mapping[str, int],
+        test_cases: Mapping[str, Sequence[CaseLabel]],
+    ) -> None:
+        self._method, self._setting, self._engine = method, setting, engine
+        self._test_cases = test_cases
+        self._shares = {client: count / sum(samples.values()) for client, count in samples.items()}
+        self._clients = list(samples)
+        self.progress = Progress()
+
+    def play(self) -> Iterator[int]:
+        """Play the rounds that are left, yielding the number of each when it is over."""
+        if not self.progress.ready:
+            self._set_up()
+        for round in range(self.progress.round + 1, self._setting.recipe.rounds + 1):
+            self._play_round(round)
+            self.progress.round = round
+            yield round
+
+    def _set_up(self) -> None:
+        replies = self._run("setup", 0, {client: {} for client in self._clients})
+        inbox = {client: reply.message for client, reply in replies.items() if reply.message}
+        briefings = self._server("setup", 0, inbox)
+        self._deliver("brief", 0, {client: message for client, message in briefings.items() if message})
+        self.progress.ready = True
+
+    def _play_round(self, round: int) -> None:
+        replies = self._run("update", round, {client: {} for client in self._clients})
+        for client, reply in replies.items():
+            self._row("rounds", round, client, "train", None, reply.loss)
+        outbox = self._server("update", round, {client: reply.message for client, reply in replies.items()})
+        self._deliver("receive", round, {client: outbox.get(client, {}) for client in self._clients})
+        self._evaluate(round)
+
+    def _run(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> dict[str, Reply]:
+        replies = self._engine.run(stage, round, messages)
+        for client, reply in replies.items():
+            self._row("timing", round, client, stage, reply.seconds, reply.peak_mib)
+            if reply.message:
+                self._row("ledger", round, client, "up", encoded_size(reply.message))
+            logged = {**reply.log, "gradients": reply.gradients} if reply.gradients else reply.log
+            for key, value in logged.items():
+                self._row("logs", round, client, key, value)
+        return replies
+
+    def _server(self, stage: Stage, round: int, inbox: Inbox) -> Outbox:
+        """Run the server's half of a stage and return what each client is sent."""
+        started = time.perf_counter()
+        server = Server(round, stage, self._shares, self.progress.server, self._setting)
+        half = self._method.server_setup if stage == "setup" else self._method.server_update
+        versions = [(path, tensor, tensor._version) for path, tensor in tensors(inbox, "inbox")]
+        try:
+            outbox = _released(half(server, inbox))
+            _check_outbox(outbox, self._clients)
+            for path, tensor, version in versions:
+                if tensor._version != version:
+                    raise TrialFailed(f"{path} was written to; what was sent is read-only: clone it first.")
+            check(server.state, "server.state")
+        except Exception as error:
+            what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
+            raise TrialFailed(f"{self._method.name}.{half.__name__}, round {round}: {what}") from error
+        self.progress.server = copied(server.state)
+        for key, value in server.log.items():
+            self._row("logs", round, _SERVER, key, float(value))
+        seconds = time.perf_counter() - started
+        self._row("timing", round, _SERVER, "server", seconds, self._setting.numerics.peak_mib())
+        return outbox
+
+    def _deliver(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> None:
+        sizes: dict[int, int] = {}  # the same message to many is measured once
+        for client, message in messages.items():
+            if message:
+                size = sizes.setdefault(id(message), encoded_size(message))
+                self._row("ledger", round, client, "down", size)
+        self._run(stage, round, messages)
+
+    def _evaluate(self, round: int) -> None:
+        """Score every client's validation cases; where they are its best so far, its test cases too."""
+        recipe, best = self._setting.recipe, self.progress.best
+        means = {}
+        for client, reply in self._run("val", round, {client: {} for client in self._clients}).items():
+            means[client] = sum(reply.scores) / len(reply.scores)
+            self._row("rounds", round, client, "val", means[client], None)
+        self.progress.val_dice = sum(means.values()) / len(means)
+        improved = [
+            client
+            for client in self._clients
+            if recipe.selects_from(round) and (client not in best or means[client] > best[client]["dice"])
+        ]
+        last = self._clients if round == recipe.rounds else []
+        tested = [client for client in self._clients if client in improved or client in last]
+        for client, reply in self._run("test", round, {client: {} for client in tested}).items():
+            self._row("rounds", round, client, "test", sum(reply.scores) / len(reply.scores), None)
+            if client in improved:
+                best[client] = {"dice": means[client], "round": round}
+                self._record_cases("best", round, client, reply.scores)
+            if client in last:
+                self._record_cases("last", round, client, reply.scores)
+
+    def _record_cases(self, chosen: str, round: int, client: str, scores: Sequence[float]) -> None:
+        table = self.progress.tables["cases"]
+        table[:] = [row for row in table if not (row[0] == chosen and row[2] == client)]
+        for case, dice in zip(self._test_cases[client], scores, strict=True):
+            self._row("cases", chosen, round, client, case.site, case.subject, case.id, dice)
+
+    def _row(self, table: str, *values: Any) -> None:
+        self.progress.tables[table].append(list(values))
+
+    def kept(self) -> dict[str, Any]:
+        """Return all that is needed to go on after this round, as a message."""
+        progress = self.progress
+        return {
+            "round": progress.round,
+            "clients": self._engine.kept(),
+            "server": progress.server,
+            "best": progress.best,
+            "val_dice": progress.val_dice,
+            "tables": json.dumps(progress.tables),
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what ``kept`` returned."""
+        self._engine.restore(kept["clients"])
+        self.progress = Progress(
+            round=kept["round"],
+            ready=True,
+            server=copied(kept["server"]),
+            best={client: dict(entry) for client, entry in kept["best"].items()},
+            tables=json.loads(kept["tables"]),
+            val_dice=kept["val_dice"],
+        )
+
+
+def _check_outbox(outbox: Outbox, clients: Sequence[str]) -> None:
+    for client, message in outbox.items():
+        if client not in clients:
+            raise TrialFailed(f"a message is addressed to {client!r}; the clients are {', '.join(clients)}.")
+        check(message, f"outbox[{client!r}]")
+
+
+def _released(outbox: Outbox) -> dict[str, Message]:
+    """Return the outbox with inference tensors replaced by ordinary ones, which count their changes."""
+    if not isinstance(outbox, Mapping):
+        raise TrialFailed(f"returned a {type(outbox).__name__}, not a mapping from client to message.")
+    distinct = {id(message): message for message in outbox.values()}  # often one message for everybody
+    ordinary = {key: _ordinary(message) for key, message in distinct.items()}
+    return {client: ordinary[id(message)] for client, message in outbox.items()}
+
+
+def _ordinary(message: Message) -> Message:
+    def clean(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.detach().clone() if value.is_inference() else value.detach()
+        return _ordinary(value) if isinstance(value, Mapping) else value
+
+    return {key: clean(value) for key, value in message.items()}

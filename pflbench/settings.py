@@ -1,0 +1,83 @@
+"""Typed fields of frozen dataclasses: checked on construction, listed, and read from text."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from pflbench.errors import UsageError, unknown
+
+
+def _adapters(cls: type[Settings]) -> dict[str, TypeAdapter[Any]]:
+    return _adapters_of(cls)  # type: ignore[arg-type]  # mypy takes the class for its unhashable instances
+
+
+@functools.cache
+def _adapters_of(cls: type[Settings]) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(cls, include_extras=True)
+    adapters = {}
+    for field in dataclasses.fields(cls):
+        try:
+            adapters[field.name] = TypeAdapter(hints[field.name])
+        except PydanticUserError as error:
+            raise TypeError(f"{cls.__name__}.{field.name}: {error}") from error
+    return adapters
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A value whose fields are all that can be set about it: printable, hashable, checked.
+
+    Types are enforced when the value is made, by pydantic, so ``Annotated[float, Field(ge=0, le=1)]``
+    refuses 1.5 wherever it comes from. Raises UsageError naming class and field. A field with
+    ``metadata={"setting": False}`` (where something lies on this machine) is checked, but is no setting.
+    """
+
+    def __post_init__(self) -> None:
+        for name, adapter in _adapters(type(self)).items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, adapter.validate_python(value))
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                raise UsageError(f"{self.label()}.{name} = {value!r} is refused: {reason}.") from None
+
+    @classmethod
+    def label(cls) -> str:
+        """Return the name under which settings are given on the command line."""
+        return str(getattr(cls, "name", cls.__name__.lower()))
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Make the value from a mapping; unknown names are refused with the nearest known one."""
+        known = cls.setting_names()
+        for name in settings:
+            if name not in known:
+                raise unknown(f"setting of {cls.label()}", name, known)
+        try:
+            return cls(**settings)
+        except TypeError as error:
+            raise UsageError(f"{cls.label()}: {error}.") from error
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """Return the names of the fields that are settings."""
+        return [field.name for field in dataclasses.fields(cls) if field.metadata.get("setting", True)]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields as plain values that JSON can hold."""
+        adapters = _adapters(type(self))
+        return {name: adapters[name].dump_python(getattr(self, name), mode="json") for name in self.setting_names()}
+
+    def changed(self) -> dict[str, Any]:
+        """Return only the fields that differ from their defaults, as plain values."""
+        defaults = {
+            field.name: field.default_factory() if callable(field.default_factory) else field.default
+            for field in dataclasses.fields(self)
+        }
+        return {name: value for name, value in self.settings().items() if getattr(self, name) != defaults[name]}

@@ -1,0 +1,172 @@
+"""One step at one client: the method's function between what the client keeps and what travels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pflbench.errors import ReadOnlyError, TrialFailed
+from pflbench.evaluation import evaluate
+from pflbench.message import Message, check, copied, tensors
+from pflbench.method import Method
+from pflbench.sites import Client, Memory, Setting, TrainingData
+from pflbench.training import adam
+
+Stage = Literal["setup", "brief", "update", "receive", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a step gives back: the message for the server, and numbers for the harness."""
+
+    message: Message = field(default_factory=dict)
+    log: Mapping[str, float] = field(default_factory=dict)
+    loss: float | None = None  # mean training loss of the step
+    gradients: int = 0  # per-image gradients taken
+    scores: tuple[float, ...] = ()  # Dice per case, of an evaluation
+    seconds: float = 0.0
+    peak_mib: float = 0.0
+
+
+class Site:
+    """One hospital: its data, what it keeps, and the method's steps there."""
+
+    def __init__(
+        self,
+        name: str,
+        method: Method,
+        setting: Setting,
+        training: TrainingData,
+        held_out: Mapping[str, TrainingData],
+    ) -> None:
+        self.name, self._method, self._setting = name, method, setting
+        self._training, self._held_out = training, held_out
+        self._memory = Memory(setting.new_model())
+
+    def run(self, stage: Stage, round: int, message: Message) -> Reply:
+        """Run one step. Raises TrialFailed that names method, client, round and function."""
+        started = time.perf_counter()
+        function = {"update": "client_update", "receive": "client_receive", "setup": "client_setup"}.get(
+            stage, "personal_model"
+        )
+        try:
+            with _ReadOnly(message, self._memory.briefing, self._memory.model):
+                reply = self._step(stage, round, message)
+        except Exception as error:
+            where = f"{self._method.name}.{function} at client {self.name}, round {round}"
+            what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
+            raise TrialFailed(f"{where}: {what}") from error
+        if self._setting.numerics.device == "cuda":
+            torch.cuda.synchronize()
+        seconds, peak = time.perf_counter() - started, self._setting.numerics.peak_mib()
+        return Reply(**{**vars(reply), "seconds": seconds, "peak_mib": peak})
+
+    def _step(self, stage: Stage, round: int, message: Message) -> Reply:
+        if stage == "brief":
+            self._memory.briefing = message
+            return Reply()
+        client = Client(self.name, round, stage, self._training, self._memory, self._setting)
+        if stage in ("val", "test"):
+            return Reply(scores=tuple(self._scores(client, stage)))
+        sent: Message | None = None
+        if stage == "setup":
+            sent = self._method.client_setup(client)
+        elif stage == "update":
+            sent = self._method.client_update(client)
+        else:
+            self._method.client_receive(client, message)
+        self._keep()
+        if sent is not None and not isinstance(sent, Mapping):
+            raise TrialFailed(f"returned a {type(sent).__name__}; a message is a mapping from names to values.")
+        check(sent or {})
+        loss = sum(client.losses) / len(client.losses) if client.losses else None
+        return Reply(message=sent or {}, log=_numbers(client.log), loss=loss, gradients=client.gradients)
+
+    def _scores(self, client: Client, split: str) -> list[float]:
+        cases = self._held_out[split]
+        model = self._method.personal_model(client)
+        return evaluate(model, cases.images, cases.masks, self._setting.recipe, self._setting.numerics)
+
+    def _keep(self) -> None:
+        """Replace the state by a copy: what is kept is what it was when the step ended."""
+        check(self._memory.state, "client.state")
+        self._memory.state = copied(self._memory.state)
+
+    def kept(self) -> dict[str, Any]:
+        """Return all that this client keeps, as a message: model, optimisers' moments, state, briefing."""
+        memory = self._memory
+        return {
+            "model": dict(memory.model.state_dict()),
+            "optimizers": {role: _moments(optimizer) for role, optimizer in memory.optimizers.items()},
+            "state": memory.state,
+            "briefing": memory.briefing,
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Take back what ``kept`` returned."""
+        device = self._setting.numerics.device
+        here = _moved(kept, device)
+        memory = Memory(self._setting.new_model())
+        memory.model.load_state_dict(here["model"])
+        memory.optimizers = {role: self._adam(moments) for role, moments in here["optimizers"].items()}
+        memory.state, memory.briefing = here["state"], here["briefing"]
+        self._memory = memory
+
+    def _adam(self, moments: Mapping[str, Any]) -> torch.optim.Adam:
+        """Return an optimiser over stand-ins for the parameters; ``Client.optimizer`` moves it to the real ones."""
+        stand_ins = [nn.Parameter(torch.empty_like(entry["exp_avg"])) for entry in moments.values()]
+        optimizer = adam(stand_ins, self._setting.recipe.lr, self._setting.recipe.weight_decay)
+        optimizer.param_groups[0]["names"] = list(moments)
+        for parameter, entry in zip(stand_ins, moments.values(), strict=True):
+            optimizer.state[parameter] = dict(entry)
+        return optimizer
+
+
+def _moments(optimizer: torch.optim.Adam) -> dict[str, Any]:
+    group = optimizer.param_groups[0]
+    pairs = zip(group["names"], group["params"], strict=True)
+    return {name: dict(optimizer.state[parameter]) for name, parameter in pairs if parameter in optimizer.state}
+
+
+def _moved(tree: Mapping[str, Any], device: str) -> dict[str, Any]:
+    moved: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Tensor):
+            moved[key] = value.to(device, copy=True)
+        else:
+            moved[key] = _moved(value, device) if isinstance(value, Mapping) else value
+    return moved
+
+
+def _numbers(log: Mapping[str, float]) -> dict[str, float]:
+    return {key: float(value) for key, value in log.items()}
+
+
+class _ReadOnly:
+    """Refuse a step that writes into what it was sent, or makes it part of the model.
+
+    Messages are handed over without a copy; each reader may copy from them, none may change them.
+    """
+
+    def __init__(self, message: Message, briefing: Message, model: nn.Module) -> None:
+        self._sent = [*tensors(message), *tensors(briefing, "client.briefing")]
+        self._versions = [tensor._version for _, tensor in self._sent]
+        self._model = model
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is not None:
+            return
+        addresses = {value.untyped_storage().data_ptr() for value in self._model.state_dict().values()}
+        for (path, tensor), version in zip(self._sent, self._versions, strict=True):
+            if tensor._version != version:
+                raise ReadOnlyError(f"{path} was written to; what was sent is read-only: clone it first.")
+            if tensor.numel() and tensor.untyped_storage().data_ptr() in addresses:
+                raise ReadOnlyError(f"{path} became part of the model; use load(client.model, ...), which copies.")

@@ -1,0 +1,191 @@
+"""Dataset + partitioner + recipe -> each client's own data: the only place that sees all sites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+
+from pflbench import pixels, seeds
+from pflbench.dataset import Case, Dataset
+from pflbench.errors import UsageError, unknown
+from pflbench.method import TaskCard
+from pflbench.partition import Partitioner, Split, check, divide, split_hash
+from pflbench.recipe import Recipe
+from pflbench.results import hash_of
+from pflbench.rounds import CaseLabel
+from pflbench.sites import TrainingData
+
+DATA_VARIABLE = "PFLBENCH_DATA"
+_PARTITION_SEED = 0  # clients are the same for every seed of a run; a partitioner may have a seed of its own
+
+
+def data_folders(data_root: Path | None) -> list[Path]:
+    """Return where real data is looked for: the given folder only, else PFLBENCH_DATA and the user data folder."""
+    if data_root is not None:
+        return [data_root]
+    given = os.environ.get(DATA_VARIABLE)
+    user = Path(platformdirs.user_data_dir("pflbench", appauthor=False))
+    return [Path(given), user] if given else [user]
+
+
+def locate(
+    cls: type[Dataset],
+    lookup: Callable[[str], type[Dataset]],
+    data_root: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Return the dataset where it lies, or its simulated stand-in where there is no real data.
+
+    A folder that was named but holds nothing of the dataset is an error, not a reason to simulate.
+    Raises UsageError.
+    """
+    options = dict(options or {})
+    for name in options:
+        if name not in cls.setting_names():
+            raise unknown(f"setting of {cls.label()}", name, cls.setting_names())
+    folders = data_folders(data_root)
+    for folder in folders:
+        found = cls.find(folder, **options)
+        if found is not None:
+            return found
+    looked = ", ".join(str(folder) for folder in folders)
+    if data_root is not None or cls.stand_in is None or options:
+        raise UsageError(f"no {cls.name} data in {looked}; give its folder with --data-root or {DATA_VARIABLE}.")
+    stand_in = lookup(cls.stand_in).find(None)
+    if stand_in is None:
+        raise UsageError(f"{cls.stand_in} cannot stand in for {cls.name}.")
+    return stand_in
+
+
+def chosen_sites(dataset: Dataset, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the sites of the federation. Raises UsageError naming those that are unknown or missing."""
+    known, here = dataset.sites, list(dataset.available())
+    if not wanted:
+        missing = [site for site in known if site not in here]
+        if missing:
+            raise UsageError(
+                f"{dataset.name} lacks the sites {', '.join(missing)} in {dataset.root}; "
+                f"add them, or restrict the federation with --sites {','.join(here)}."
+            )
+        return tuple(here)
+    folded = {site.lower(): site for site in known}
+    for site in wanted:
+        if site.lower() not in folded:
+            raise unknown(f"site of {dataset.name}", site, known)
+    sites = [folded[site.lower()] for site in wanted]
+    absent = [site for site in sites if site not in here]
+    if absent:
+        raise UsageError(
+            f"{dataset.name} lacks the sites {', '.join(absent)} in {dataset.root}; here are {', '.join(here)}."
+        )
+    if len(set(sites)) < len(sites):
+        raise UsageError(f"--sites names a site twice: {', '.join(sites)}.")
+    return tuple(sites)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of a run: dataset, its sites, their cases, and who holds which."""
+
+    dataset: Dataset
+    sites: tuple[str, ...]
+    partitioner: Partitioner
+    holdings: Mapping[str, tuple[Case, ...]]  # client -> cases
+    content: Mapping[str, str]  # case id -> hash of its content
+
+    @property
+    def cases(self) -> list[Case]:
+        """All cases that some client holds."""
+        return [case for cases in self.holdings.values() for case in cases]
+
+    @property
+    def digest(self) -> str:
+        """A hash of every case's content."""
+        return hash_of(sorted(self.content.items()), 16)
+
+    def splits(self, recipe: Recipe, seed: int) -> dict[str, Split]:
+        """Return each client's train, validation and test cases for a seed. Raises UsageError for a leak."""
+        seed = 0 if recipe.fixed_split else seed
+        splits = {
+            client: divide(cases, recipe.validation, recipe.test, seeds.numpy_generator(seed, "split", client))
+            for client, cases in self.holdings.items()
+        }
+        check(splits)
+        return splits
+
+
+def open_source(dataset: Dataset, sites: tuple[str, ...], partitioner: Partitioner) -> Source:
+    """Index the sites and give their cases to clients. Raises UsageError or DataError."""
+    cases = [case for site in sites for case in dataset.cases(site)]
+    if len({case.id for case in cases}) < len(cases):
+        raise UsageError(f"{dataset.name} lists a case twice; ids must be unique within a dataset.")
+    rng = seeds.numpy_generator(_PARTITION_SEED, "partition", partitioner.name)
+    holdings = {client: tuple(own) for client, own in partitioner.assign(cases, rng).items()}
+    held = [case for own in holdings.values() for case in own]
+    return Source(dataset, sites, partitioner, holdings, pixels.digests(dataset, held))
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """One client's pixels, apart by what they are used for."""
+
+    training: TrainingData
+    held_out: Mapping[str, TrainingData]  # "val", "test"
+    test_cases: tuple[CaseLabel, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Every client's own data, and the card that methods may read."""
+
+    card: TaskCard
+    clients: Mapping[str, ClientData]
+    split: str  # hash of the splits
+
+
+def card(source: Source, recipe: Recipe, splits: Mapping[str, Split]) -> TaskCard:
+    """Return the names and numbers of a task."""
+    return TaskCard(
+        dataset=source.dataset.name,
+        clients={client: len(split.train) for client, split in splits.items()},
+        channels=source.dataset.channels,
+        height=recipe.image_height,
+        width=recipe.image_width,
+        epochs=recipe.epochs,
+        rounds=recipe.rounds,
+    )
+
+
+def open_task(
+    source: Source,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Task:
+    """Bring each client's pixels, from the cache, to the training device."""
+    splits = source.splits(recipe, seed)
+    cache = pixels.open_cache(
+        source.dataset, source.cases, source.content, recipe.image_height, recipe.image_width, report
+    )
+
+    def load(cases: Sequence[Case]) -> TrainingData:
+        rows = [cache.rows[case.id] for case in cases]
+        images, masks = torch.from_numpy(cache.images[rows]), torch.from_numpy(cache.masks[rows])
+        return TrainingData(images.to(device), masks.to(device))
+
+    clients = {
+        client: ClientData(
+            training=load(split.train),
+            held_out={"val": load(split.val), "test": load(split.test)},
+            test_cases=tuple(CaseLabel(case.site, case.subject, case.id) for case in split.test),
+        )
+        for client, split in splits.items()
+    }
+    return Task(card(source, recipe, splits), clients, split_hash(splits))

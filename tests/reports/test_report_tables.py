@@ -1,0 +1,163 @@
+"""The arithmetic of the tables, against the paper's printed rows and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from pflbench_reports.cost import cost
+from pflbench_reports.display import dice_table, marks
+from pflbench_reports.groups import load
+from pflbench_reports.tables import (
+    between_clients,
+    client_statistics,
+    disputed_splits,
+    local_of,
+    seed_scores,
+    summary,
+)
+from pflbench_reports.traces import shown_layers, spread
+
+
+def method(name, title=None, label="", **settings):
+    return {"name": name, "title": title or name, "label": label, "settings": settings}
+
+
+def only_group(tmp_path):
+    groups, _ = load([tmp_path / "runs"])
+    assert len(groups) == 1
+    return groups[0]
+
+
+def test_average_and_its_deviation_are_the_papers(paper):
+    for (table, name), rows in paper.groupby(["table", "method"]):
+        printed = rows[rows["client"] == "Average"].iloc[0]
+        mean, deviation = between_clients(rows.loc[rows["client"] != "Average", "mean"].tolist())
+        assert mean == pytest.approx(printed["mean"], abs=0.0051)
+        if (table, name) == (3, "FedBN"):  # the paper prints 3.99, which its own means exclude
+            assert deviation == pytest.approx(3.84, abs=1e-9)
+        else:
+            # the paper cuts the last digit (0.01) and its means are rounded (0.005)
+            assert deviation == pytest.approx(printed["std"], abs=0.015)
+
+
+def test_a_paper_row_survives_the_whole_way_from_folders_to_the_table(paper, trial, tmp_path):
+    rows = paper[(paper["table"] == 1) & (paper["method"] == "FedBN")]
+    means = dict(zip(rows["client"], rows["mean"] / 100, strict=True))
+    means.pop("Average")
+    trial(means, method=method("fedbn", "FedBN"))
+    table = dice_table(only_group(tmp_path), "best", ["FedBN"], compared=True)
+    cells = dict(zip(table.header, table.rows[0], strict=True))
+    assert (cells["BIDMC"].text, cells["BIDMC"].spread) == ("77.56", "")
+    average = cells["Average ± between clients"]
+    assert (average.text, average.spread) == ("84.54", "4.28")
+    assert cells["Worst client"].text == "77.56 (BIDMC)"
+
+
+def test_client_statistics_are_population_deviations_over_seeds(trial, tmp_path):
+    for seed, value in enumerate((0.70, 0.73, 0.76)):
+        trial({"A": value, "B": 0.5}, seed=seed)
+    statistics = client_statistics(seed_scores(only_group(tmp_path), "best")).set_index("client")
+    assert statistics.loc["A", "mean"] == pytest.approx(73.0)
+    assert statistics.loc["A", "std"] == pytest.approx(math.sqrt((9 + 0 + 9) / 3))
+    assert statistics.loc["B", "std"] == pytest.approx(0.0)
+
+
+def test_spread_over_seeds_is_of_the_average_over_clients(trial, tmp_path):
+    trial({"A": 0.6, "B": 0.8}, seed=0)  # average 70
+    trial({"A": 0.7, "B": 0.9}, seed=1)  # average 80
+    row = summary(seed_scores(only_group(tmp_path), "best"), None).iloc[0]
+    assert (row["average"], row["over_seeds"]) == (pytest.approx(75), pytest.approx(5))
+    assert row["between_clients"] == pytest.approx(10)  # client means 65 and 85
+    assert (row["worst"], row["worst_client"]) == (pytest.approx(65), "A")
+
+
+def test_gain_and_harm_are_against_local_training(trial, tmp_path):
+    trial({"A": 0.6, "B": 0.8, "C": 0.7}, method=method("local", "Local"))
+    trial({"A": 0.7, "B": 0.79, "C": 0.7}, method=method("fedavg", "FedAvg"))
+    group = only_group(tmp_path)
+    rows = summary(seed_scores(group, "best"), local_of(group)).set_index("variant")
+    assert rows.loc["FedAvg", "gain"] == pytest.approx(3.0)
+    assert rows.loc["FedAvg", "harmed"] == 1
+    assert math.isnan(rows.loc["Local", "gain"])
+
+
+def test_last_round_has_scores_of_its_own(trial, tmp_path):
+    trial({"A": 0.6}, last={"A": 0.5})
+    group = only_group(tmp_path)
+    assert seed_scores(group, "best")["dice"].tolist() == [pytest.approx(60)]
+    assert seed_scores(group, "last")["dice"].tolist() == [pytest.approx(50)]
+
+
+def test_one_seed_has_no_spread(trial, tmp_path):
+    trial({"A": 0.6, "B": 0.7})
+    table = dice_table(only_group(tmp_path), "best", ["FedAvg"], compared=True)
+    cells = dict(zip(table.header, table.rows[0], strict=True))
+    assert (cells["A"].text, cells["A"].spread, cells["± over seeds"].text) == ("60.00", "", "–")
+    assert cells["Gain over local"].text == "–"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 3.0, 2.0], ["", "best", "second"]),
+        ([70.001, 70.002, 1.0], ["second", "best", ""]),  # equal once rounded, ranked before
+        ([3.0, 3.0, 2.0], ["best", "best", ""]),
+        ([3.0], [""]),
+        ([float("nan"), 1.0, 2.0], ["", "second", "best"]),
+    ],
+)
+def test_marks_rank_the_unrounded_values(values, expected):
+    assert marks(values) == expected
+
+
+def test_a_method_with_fewer_seeds_is_footnoted_and_not_ranked(trial, tmp_path):
+    for seed in (0, 1):
+        trial({"A": 0.6}, seed=seed)
+        trial({"A": 0.5}, seed=seed, method=method("b", "B"))
+    trial({"A": 0.9}, method=method("lucky", "Lucky"))
+    table = dice_table(only_group(tmp_path), "best", ["Lucky", "FedAvg", "B"], compared=False)
+    assert [(row[0].note, row[1].text, row[2].mark) for row in table.rows] == [
+        (1, "1", ""),
+        (0, "2", "best"),
+        (0, "2", "second"),
+    ]
+    assert table.notes == ("Lucky lacks 1 seed that others finished (1); its row is not ranked.",)
+
+
+def test_a_method_that_lacks_a_client_has_no_average(trial, tmp_path):
+    trial({"A": 0.6, "B": 0.7})
+    trial({"A": 0.9}, method=method("b", "B"))
+    table = dice_table(only_group(tmp_path), "best", ["FedAvg", "B"], compared=False)
+    cells = dict(zip(table.header, table.rows[1], strict=True))
+    assert (cells["B"].text, cells["Average ± between clients"].text) == ("–", "–")
+    assert "scores of B" in table.notes[0]
+
+
+def test_different_splits_of_one_seed_are_noticed(trial, tmp_path):
+    trial({"A": 0.6}, split="one")
+    trial({"A": 0.6}, split="two", method=method("b"))
+    assert disputed_splits(only_group(tmp_path).finished) == [0]
+
+
+def test_costs_are_per_client_and_round_with_the_setup_apart(trial, tmp_path):
+    trial({"A": 0.6, "B": 0.7})
+    row = cost(only_group(tmp_path)).iloc[0]
+    assert (row["setup_up_bytes"], row["up_bytes"], row["down_bytes"]) == (512, 2048, 1024)
+    assert row["round_seconds"] == pytest.approx(2 * 1.5 + 0.5)
+    assert (row["round_gradients"], row["peak_mib"]) == (64, 100)
+
+
+def test_layers_shown_are_the_papers_or_first_middle_last():
+    assert shown_layers(["enc1.0", "enc1.1", "enc4.0", "final"]) == ["enc1.0", "enc4.0", "final"]
+    assert shown_layers(["a", "b", "c", "d", "e"]) == ["a", "c", "e"]
+    assert shown_layers(["a"]) == ["a"]
+
+
+def test_spread_of_a_single_value_is_unknown():
+    frame = pd.DataFrame({"k": ["a", "a", "b"], "value": [1.0, 3.0, 5.0]})
+    result = spread(frame, ["k"]).set_index("k")
+    assert result.loc["a", "std"] == pytest.approx(1.0)
+    assert math.isnan(result.loc["b", "std"])
