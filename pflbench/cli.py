@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def call(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code: 0 done, 1 a trial failed, 2 bad usage, 130 interrupted."""
     try:
-        result = app(list(arguments), standalone_mode=False)
-        return int(result or DONE)
+        code = int(app(list(arguments), standalone_mode=False) or DONE)
+        return _interrupted(arguments) if code == INTERRUPTED else code  # some versions of typer return it
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as error:

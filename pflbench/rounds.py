@@ -114,7 +114,7 @@ class Federation:
         for key, value in server.log.items():
             self._row("logs", round, _SERVER, key, float(value))
         seconds = time.perf_counter() - started
-        self._row("timing", round, _SERVER, "server", seconds, self._setting.numerics.peak_mib())
+        self._row("timing", round, _SERVER, "server", seconds, None)
         return outbox
 
     def _deliver(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> None:

@@ -23,10 +23,14 @@ class Workers:
         self._order = list(load)
         self._clients = _shared_out(load, len(workers))
         self._workers = workers[: len(self._clients)]
-        for worker, clients in zip(self._workers, self._clients, strict=True):
-            worker.channel.send({"do": "open", **opening, "clients": clients})
-        for worker in self._workers:
-            self._answer(worker)
+        try:
+            for worker, clients in zip(self._workers, self._clients, strict=True):
+                worker.channel.send({"do": "open", **opening, "clients": clients})
+            for worker in self._workers:
+                self._answer(worker)
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> dict[str, Reply]:
         """Run one step at every client named."""
