@@ -15,8 +15,8 @@ from pflbench import version
 from pflbench.dataset import Dataset
 from pflbench.errors import UsageError, unknown
 from pflbench.method import Method, TaskCard
-from pflbench.numerics import choose
-from pflbench.partition import split_hash
+from pflbench.numerics import Numerics, choose
+from pflbench.partition import Partitioner, Split, split_hash
 from pflbench.plugins import Plugin, Registry
 from pflbench.recipe import Recipe
 from pflbench.spec import folder_name, label, specification
@@ -95,38 +95,56 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     trials: list[PlannedTrial] = []
     skipped: list[str] = []
     for recipe in recipes:
-        resolved = choose(request.device, recipe.precision)
-        recipe = Recipe.of({**recipe.settings(), "precision": resolved.precision})
+        numerics = choose(request.device, recipe.precision)
+        resolved = Recipe.of({**recipe.settings(), "precision": numerics.precision})
         for seed in request.seeds:
-            splits = source.splits(recipe, seed)
-            task = card(source, recipe, splits)
-            counts = [
-                {"name": client, **{kind: len(getattr(split, kind)) for kind in ("train", "val", "test")}}
-                for client, split in splits.items()
-            ]
-            for method, plugin in methods:
-                reason = method.unsuitable(task)
-                if reason:
-                    skipped.append(f"{method.title} is skipped: {reason}")
-                    continue
-                spec = specification(
-                    version=version.__version__,
-                    dataset=_dataset_spec(source),
-                    partitioner={
-                        "name": partitioner.name,
-                        "title": partitioner.title,
-                        "settings": partitioner.settings(),
-                    },
-                    split=split_hash(splits),
-                    method=_method_spec(method, plugin),
-                    recipe=recipe.settings(),
-                    numerics=resolved.plain(),
-                    seed=seed,
-                )
-                about = _about(method, source, counts, request.command)
-                trials.append(PlannedTrial(spec, about, method, task, plugin is not None))
+            trials += _trials_of_seed(source, resolved, numerics, seed, methods, request.command, skipped)
     ordered = sorted(trials, key=lambda trial: request.seeds.index(trial.spec["seed"]))
     return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out)
+
+
+def _trials_of_seed(
+    source: Source,
+    recipe: Recipe,
+    numerics: Numerics,
+    seed: int,
+    methods: Sequence[tuple[Method, Plugin | None]],
+    command: str,
+    skipped: list[str],
+) -> list[PlannedTrial]:
+    """Return the trials of one seed; why a method cannot run is added to ``skipped``."""
+    splits = source.splits(recipe, seed)
+    task = card(source, recipe, splits)
+    trials = []
+    for method, plugin in methods:
+        reason = method.unsuitable(task)
+        if reason:
+            skipped.append(f"{method.title} is skipped: {reason}")
+            continue
+        spec = specification(
+            version=version.__version__,
+            dataset=_dataset_spec(source),
+            partitioner=_partitioner_spec(source.partitioner),
+            split=split_hash(splits),
+            method=_method_spec(method, plugin),
+            recipe=recipe.settings(),
+            numerics=numerics.plain(),
+            seed=seed,
+        )
+        about = _about(method, source, _counts(splits), command)
+        trials.append(PlannedTrial(spec, about, method, task, plugin is not None))
+    return trials
+
+
+def _counts(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
+    return [
+        {"name": client, "train": len(split.train), "val": len(split.val), "test": len(split.test)}
+        for client, split in splits.items()
+    ]
+
+
+def _partitioner_spec(partitioner: Partitioner) -> dict[str, Any]:
+    return {"name": partitioner.name, "title": partitioner.title, "settings": partitioner.settings()}
 
 
 def _by_owner(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

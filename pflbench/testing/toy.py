@@ -88,6 +88,7 @@ def toy_federation(
         precision="float32",
     )  # fmt: skip
     setting = Setting(recipe, Numerics("cpu", "float32"), seed)
+    setting.numerics.prepare()
     held_out = {client: {split: data(client, split) for split in ("val", "test")} for client in clients}
     training = {client: data(client, "train") for client in clients}
     sites = {client: Site(client, method, setting, training[client], held_out[client]) for client in clients}
