@@ -125,6 +125,17 @@ def copied(message: Message, into: Message | None = None) -> dict[str, Any]:
     return result
 
 
+def moved(message: Message, device: str, copy: bool = False) -> dict[str, Any]:
+    """Return the tree with its tensors on a device; those that are there already are the same ones, unless ``copy``."""
+    result: dict[str, Any] = {}
+    for key, value in message.items():
+        if isinstance(value, Tensor):
+            result[key] = value.to(device, copy=copy)
+        else:
+            result[key] = moved(value, device, copy) if isinstance(value, Mapping) else value
+    return result
+
+
 def _copied_tensor(value: Tensor, old: Any) -> Tensor:
     if (
         isinstance(old, Tensor)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pflbench.errors import ReadOnlyError, TrialFailed
 from pflbench.evaluation import evaluate
-from pflbench.message import Message, check, copied, tensors
+from pflbench.message import Message, check, copied, moved, tensors
 from pflbench.method import Method
 from pflbench.sites import Client, Memory, Setting, TrainingData
 from pflbench.training import adam
@@ -114,7 +114,7 @@ class Site:
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Take back what ``kept`` returned."""
         device = self._setting.numerics.device
-        here = _moved(kept, device)
+        here = moved(kept, device, copy=True)
         memory = Memory(self._setting.new_model())
         memory.model.load_state_dict(here["model"])
         memory.optimizers = {role: self._adam(moments) for role, moments in here["optimizers"].items()}
@@ -135,16 +135,6 @@ def _moments(optimizer: torch.optim.Adam) -> dict[str, Any]:
     group = optimizer.param_groups[0]
     pairs = zip(group["names"], group["params"], strict=True)
     return {name: dict(optimizer.state[parameter]) for name, parameter in pairs if parameter in optimizer.state}
-
-
-def _moved(tree: Mapping[str, Any], device: str) -> dict[str, Any]:
-    moved: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Tensor):
-            moved[key] = value.to(device, copy=True)
-        else:
-            moved[key] = _moved(value, device) if isinstance(value, Mapping) else value
-    return moved
 
 
 def _numbers(log: Mapping[str, float]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pflbench.errors import TrialFailed, UsageError
+from pflbench.message import moved
 from pflbench.method import Method
 from pflbench.numerics import Numerics
 from pflbench.opening import in_process, open_spec, sites_of
@@ -49,6 +50,7 @@ class Serving:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._sites: dict[str, Site] = {}
+        self._device = "cpu"
 
     def obey(self, command: Mapping[str, Any]) -> None:
         """Carry out one command; errors go back as plain values."""
@@ -78,12 +80,14 @@ class Serving:
         numerics = Numerics(**spec["numerics"])
         numerics.prepare()
         method, task = _opened(command)
+        self._device = numerics.device
         setting = Setting(Recipe.of(spec["recipe"]), numerics, spec["seed"], task.card.channels)
         self._sites = sites_of(method, setting, task, command["clients"])
         self._channel.send({"event": "open"})
 
     def _run(self, command: Mapping[str, Any]) -> None:
-        messages = {client: self._channel.receive_message() for client in command["clients"]}
+        received = {client: self._channel.receive_message() for client in command["clients"]}
+        messages = {client: moved(message, self._device) for client, message in received.items()}
         for client, message in messages.items():
             reply = self._sites[client].run(command["stage"], command["round"], message)
             plain = {key: value for key, value in vars(reply).items() if key != "message"}

@@ -182,7 +182,7 @@ def whole_trial(repeats: int, scratch: Path) -> Iterator[Row]:
     bare.run(1)
     a, b, ratios = paired(ours, theirs, max(2, repeats // 2))
     yield Row(
-        f"Whole FedAvg trial ({precision}, {cores} processes, its start included) / bare float32 loop ({cores} threads)",
+        f"Whole FedAvg trial ({precision}, {cores} processes, start included) / bare float32 loop ({cores} threads)",
         f"{shown(ratios)}: {a:.1f} s / {b:.1f} s",
         "<= 0.4",
     )

@@ -89,17 +89,20 @@ def picture(name: str, drawn: Figure, data: pd.DataFrame, caption: str, alt: str
     drawn.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     drawn.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = svg.getvalue().decode()
-    return Picture(name, caption, alt, text.encode(), png.getvalue(), inline(text, name, alt), data)
+    element = inline(text, name, alt, drawn.get_figwidth())
+    return Picture(name, caption, alt, text.encode(), png.getvalue(), element, data)
 
 
-def inline(svg: str, name: str, alt: str) -> str:
+def inline(svg: str, name: str, alt: str, inches: float) -> str:
     """Return an SVG file as an element of a page: no prologue, ids of its own, the page's colours."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", body)
     body = body.replace(INK, "currentColor").replace(f"fill: {PAPER}", "fill: none")
     label = html.escape(alt, quote=True)
-    return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
+    # a narrow figure is not blown up to the width of a wide one: 6.5rem per inch makes all letters one size
+    size = f"max-width: {6.5 * inches:.1f}rem; min-width: min(36rem, {6.5 * inches:.1f}rem)"
+    return body.replace("<svg", f'<svg role="img" aria-label="{label}" style="{size}"', 1).strip()
 
 
 def look(index: int) -> dict[str, Any]:
