@@ -217,6 +217,7 @@ def _with_command(request: Request, preset: str | None) -> Request:
     parts += ["--seeds", ",".join(map(str, request.seeds)) + ("," if len(request.seeds) == 1 else "")]
     parts += ["--partitioner", request.partitioner] if request.partitioner != "natural" else []
     parts += ["--preset", preset] if preset else []
+    parts += ["--device", request.device] if request.device != "auto" else []
     parts += ["--sites", ",".join(request.sites)] if request.sites else []
     for key, value in request.settings.items():
         parts += ["--set", f"{key}={value}"]

@@ -187,7 +187,8 @@ def _raw_size(tensor: Tensor) -> int:
 
 
 def _raw(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    whole = tensor.detach().cpu().contiguous()
+    flat = whole.as_strided((whole.numel(),), (1,))  # one entry counts as contiguous whatever its stride
     if flat.dtype is torch.bool:
         return np.packbits(flat.numpy()).data
     return flat.view(torch.uint8).numpy().data

@@ -48,7 +48,7 @@ class Method(Settings):
     citation: ClassVar[str]  # authors, title, year, link
     travels: ClassVar[str]  # what leaves a hospital, in words
     aliases: ClassVar[tuple[str, ...]] = ()  # other spellings of the name
-    in_paper: ClassVar[bool] = False  # one of the five methods of arXiv:2603.14848
+    in_paper: ClassVar[bool] = False  # one of the five methods of arXiv:2603.14848; subclasses do not inherit it
 
     def client_setup(self, client: Client) -> Message | None:
         """Before round 1, at each client: return what the server needs once."""

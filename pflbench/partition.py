@@ -50,7 +50,7 @@ def divide(cases: Sequence[Case], validation: float, test: float, rng: np.random
     held = _draw(_subjects(case for case in cases if case.split is None), test, rng) if test else set()
     testing = [case for case in cases if case.split == "test" or (case.split is None and case.subject in held)]
     fixed_val = [case for case in cases if case.split == "val"]
-    training = [case for case in cases if case not in testing and case not in fixed_val]
+    training = [case for case in cases if case.split == "train" or (case.split is None and case.subject not in held)]
     if not fixed_val:
         drawn = _draw(_subjects(training), validation, rng)
         fixed_val = [case for case in training if case.subject in drawn]

@@ -56,6 +56,7 @@ def open_cache(
 
     ``report(done, total)`` is called while decoding. Raises DataError naming the file that cannot be read.
     """
+    cases = sorted(cases, key=lambda case: case.id)  # rows must not depend on who asks: the key does not
     wanted = {case.id: content[case.id] for case in cases}
     key = hash_of([_VERSION, dataset.channels, dataset.mask_area, height, width, wanted], 24)
     folder = cache_folder() / f"{dataset.name}-{height}x{width}-{key}"

@@ -80,6 +80,11 @@ class Plan:
 
 def make_plan(request: Request, registry: Registry) -> Plan:
     """Turn a request into trials. Raises UsageError for anything that is unknown, missing or contradictory."""
+    for key, values in request.sweep.items():
+        if not values:
+            raise UsageError(f"the sweep of {key} names no value; write {key}=V1,V2.")
+        if key in request.settings:
+            raise UsageError(f"{key} is both set and swept; leave one out.")
     options = _by_owner(request.settings)
     swept = _by_owner(request.sweep)
     dataset_class = registry.dataset(request.dataset)
@@ -99,7 +104,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         resolved = Recipe.of({**recipe.settings(), "precision": numerics.precision})
         for seed in request.seeds:
             trials += _trials_of_seed(source, resolved, numerics, seed, methods, request.command, skipped)
-    ordered = sorted(trials, key=lambda trial: request.seeds.index(trial.spec["seed"]))
+    distinct = list({trial.name: trial for trial in trials}.values())  # a sweep may come to the same twice
+    ordered = sorted(distinct, key=lambda trial: request.seeds.index(trial.spec["seed"]))
     return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out)
 
 
@@ -177,10 +183,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return numbered_seeds(values[0]) if "," not in text else _distinct(values)
 
 
+_MANY = 10_000
+
+
 def numbered_seeds(count: int) -> tuple[int, ...]:
     """Return the seeds 0 .. count-1. Raises UsageError below one."""
-    if count < 1:
-        raise UsageError(f"{count} seeds make no trial; ask for at least one.")
+    if not 1 <= count <= _MANY:
+        raise UsageError(f"{count} seeds are asked for; take 1 to {_MANY}.")
     return tuple(range(count))
 
 
@@ -217,8 +226,8 @@ def _methods(
             found.append((entry, _plugin_of(type(entry), registry)))
             continue
         cls, plugin = registry.method(entry), registry.get("method", entry)[1]
-        own = _pooled([options.pop(name, {}) for name in (cls.name, *cls.aliases)])
-        sweep = _pooled([swept.pop(name, {}) for name in (cls.name, *cls.aliases)])
+        own = _pooled([options.pop(name, {}) for name in (cls.name, *vars(cls).get("aliases", ()))])
+        sweep = _pooled([swept.pop(name, {}) for name in (cls.name, *vars(cls).get("aliases", ()))])
         found += [(cls.of({**own, **choice}), plugin) for choice in _choices(sweep)]
     return list(dict.fromkeys(found))
 
@@ -234,7 +243,7 @@ def _expanded(wanted: Sequence[str | Method], registry: Registry) -> list[str | 
         if entry == "all":
             entries += registry.names("method")
         elif entry == "paper":
-            entries += [name for name in registry.names("method") if registry.method(name).in_paper]
+            entries += [name for name in registry.names("method") if vars(registry.method(name)).get("in_paper")]
         elif isinstance(entry, str):
             entries.append(registry.method(entry).name)
         else:

@@ -55,7 +55,7 @@ class Registry:
         """
         wanted = name.strip().lower()
         for known, (cls, plugin) in self.found[kind].items():
-            if wanted in (known, *getattr(cls, "aliases", ())):
+            if wanted in (known, *_aliases(cls)):
                 return cls, plugin
         error = unknown(kind, name, self.found[kind])
         if self.problems:
@@ -95,7 +95,7 @@ def load(points: tuple[EntryPoint, ...]) -> Registry:
         plugin, module = _load_one(manager, point)
         result.plugins.append(plugin)
         if module is not None:
-            _collect(manager, module, plugin, result)
+            _collect(manager, module, result)
     return result
 
 
@@ -131,32 +131,66 @@ def _load_one(manager: pluggy.PluginManager, point: EntryPoint) -> tuple[Plugin,
         if manager.has_plugin(name):
             manager.unregister(name=name)
         what = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        problem = f"plugin {name!r} of {distribution} {version} could not be loaded ({' '.join(what.split())})."
-        return Plugin(name, distribution, version, problem=problem), None
+        return _broken(name, distribution, version, what), None
+
+
+def _broken(name: str, distribution: str, version: str, what: str) -> Plugin:
+    reason = " ".join(what.split())
+    problem = f"plugin {name!r} of {distribution} {version} could not be loaded ({reason})."
+    return Plugin(name, distribution, version, problem=problem)
 
 
 def _hook_names() -> list[str]:
     return [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("pflbench_")]
 
 
-def _collect(manager: pluggy.PluginManager, module: Any, plugin: Plugin, result: Registry) -> None:
-    """Call the plugin's hooks and enter what they return."""
-    for kind, expected in KINDS.items():
-        caller = manager.subset_hook_caller(
-            f"pflbench_{kind}s", [other for other in manager.get_plugins() if other is not module]
-        )
-        for classes in caller():
-            for cls in classes:
-                _enter(result.found[kind], kind, expected, cls, plugin)
+def _collect(manager: pluggy.PluginManager, module: Any, result: Registry) -> None:
+    """Call the plugin's hooks and enter what they return; a hook that fails disables its plugin."""
+    plugin = result.plugins[-1]
+    others = [other for other in manager.get_plugins() if other is not module]
+    try:
+        provided = {kind: manager.subset_hook_caller(f"pflbench_{kind}s", others)() for kind in KINDS}
+        classes = [(kind, cls) for kind, lists in provided.items() for listed in lists for cls in _listed(listed)]
+        for kind, cls in classes:
+            _check_class(kind, cls)
+    except Exception as error:
+        what = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        result.plugins[-1] = _broken(plugin.name, plugin.distribution, plugin.version, what)
+        return
+    for kind, cls in classes:
+        _enter(result.found[kind], kind, cls, plugin)
 
 
-def _enter(found: dict[str, tuple[type, Plugin]], kind: str, expected: type, cls: Any, plugin: Plugin) -> None:
+def _listed(classes: Any) -> list[Any]:
+    if not isinstance(classes, (list, tuple)):
+        raise UsageError(f"a hook returned {classes!r}, not a list of classes")
+    return list(classes)
+
+
+def _check_class(kind: str, cls: Any) -> None:
+    expected = KINDS[kind]
     if not (inspect.isclass(cls) and issubclass(cls, expected)):
-        raise UsageError(f"{plugin.distribution}: {cls!r} is not a subclass of {expected.__name__}.")
+        raise UsageError(f"{cls!r} is not a subclass of {expected.__name__}")
+    if inspect.isabstract(cls):
+        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise UsageError(f"{cls.__name__} lacks {lacking}")
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name or name != name.lower():
-        raise UsageError(f"{plugin.distribution}: {cls.__name__}.name = {name!r} must be a lower-case string.")
-    if name in found:
-        other = found[name][1].distribution
-        raise UsageError(f"{kind} {name!r} comes from {other} and from {plugin.distribution}; uninstall one of them.")
-    found[name] = (cls, plugin)
+        raise UsageError(f"{cls.__name__}.name = {name!r} must be a lower-case string")
+
+
+def _enter(found: dict[str, tuple[type, Plugin]], kind: str, cls: Any, plugin: Plugin) -> None:
+    """Enter a class under its name. Raises UsageError where the name, or an alias, is taken."""
+    taken = {word: other for name, (known, other) in found.items() for word in (name, *_aliases(known))}
+    for word in (cls.name, *_aliases(cls)):
+        if word in taken:
+            raise UsageError(
+                f"{kind} {word!r} comes from {taken[word].distribution} and from {plugin.distribution}; "
+                "uninstall one of them."
+            )
+    found[cls.name] = (cls, plugin)
+
+
+def _aliases(cls: type) -> tuple[str, ...]:
+    """Return the other spellings of a class's own name; a subclass with another name does not inherit them."""
+    return tuple(vars(cls).get("aliases", ()))

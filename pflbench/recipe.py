@@ -11,7 +11,7 @@ from pflbench.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
@@ -30,7 +30,7 @@ class Recipe(Settings):
     batch: Count = 4
     lr: Positive = 1e-3  # Adam's learning rate in round 1
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.99  # factor per round
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4  # coupled (L2), as in torch.optim.Adam
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4  # coupled (L2), as in torch.optim.Adam
     optimizer_state: Literal["kept", "reset"] = "kept"  # across rounds
     bce_share: Share = 0.5  # loss = bce_share x BCE + (1 - bce_share) x soft Dice per image
     augment: Literal["flips+turns", "flips", "none"] = "flips+turns"

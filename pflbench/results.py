@@ -88,7 +88,10 @@ class Trial:
         if not path.exists():
             return pd.DataFrame(columns=columns)
         try:
-            frame = pd.read_csv(path, dtype={"client": str, "case": str, "subject": str, "site": str})
+            # a site may be called NA; only numbers can be missing
+            words = dict.fromkeys(("client", "case", "subject", "site", "key", "split", "chosen", "stage"), str)
+            missing = {name: [""] for name in columns if name not in words}
+            frame = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=missing)
         except (ValueError, OSError) as error:
             raise ResultsError(f"{path} is not a readable table ({error}).") from error
         if list(frame.columns) != columns:

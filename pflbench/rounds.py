@@ -79,7 +79,8 @@ class Federation:
         replies = self._run("update", round, {client: {} for client in self._clients})
         for client, reply in replies.items():
             self._row("rounds", round, client, "train", None, reply.loss)
-        outbox = self._server("update", round, {client: reply.message for client, reply in replies.items()})
+        inbox = {client: reply.message for client, reply in replies.items() if reply.message}
+        outbox = self._server("update", round, inbox)
         self._deliver("receive", round, {client: outbox.get(client, {}) for client in self._clients})
         self._evaluate(round)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, get_type_hints
@@ -14,7 +15,7 @@ from pflbench.errors import UsageError, unknown
 
 
 def _adapters(cls: type[Settings]) -> dict[str, TypeAdapter[Any]]:
-    return _adapters_of(cls)  # type: ignore[arg-type]  # mypy takes the class for its unhashable instances
+    return _adapters_of(cls)
 
 
 @functools.cache
@@ -30,7 +31,7 @@ def _adapters_of(cls: type[Settings]) -> dict[str, TypeAdapter[Any]]:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ABC):  # noqa: B024 - so that the contracts built on it may have abstract steps
     """A value whose fields are all that can be set about it: printable, hashable, checked.
 
     Types are enforced when the value is made, by pydantic, so ``Annotated[float, Field(ge=0, le=1)]``

@@ -42,7 +42,7 @@ def locate(
 ) -> Dataset:
     """Return the dataset where it lies, or its simulated stand-in where there is no real data.
 
-    A folder that was named but holds nothing of the dataset is an error, not a reason to simulate.
+    A --data-root that holds nothing of the dataset is an error, not a reason to simulate.
     Raises UsageError.
     """
     options = dict(options or {})

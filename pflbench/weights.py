@@ -13,7 +13,7 @@ from pflbench.errors import TrialFailed
 
 Weights = dict[str, Tensor]
 # by type: a search for "bn" in the name finds none of the shared UNet's normalization layers
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def keys(model: nn.Module) -> frozenset[str]:
@@ -26,7 +26,7 @@ def keys(model: nn.Module) -> frozenset[str]:
 
 def parameter_keys(model: nn.Module) -> frozenset[str]:
     """Return the names of the trainable entries."""
-    return frozenset(name for name, _ in model.named_parameters())
+    return frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
 
 
 def norm_keys(model: nn.Module) -> frozenset[str]:
@@ -56,18 +56,21 @@ def module_keys(model: nn.Module, part: nn.Module) -> frozenset[str]:
 def scale_of_statistics(model: nn.Module) -> dict[str, str]:
     """Return the name of each running statistic -> the name of the scale of the same normalization layer."""
     found = {}
-    for path, module in model.named_modules():
+    for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, NORMS) and getattr(module, "weight", None) is not None:
             statistics = [n for n, b in module.named_buffers(recurse=False) if b.is_floating_point()]
-            found.update({f"{path}.{name}": f"{path}.weight" for name in statistics})
+            found.update({_joined(path, name): _joined(path, "weight") for name in statistics})
     return found
 
 
 def _entries(model: nn.Module, types: Any, only: set[int] | None = None) -> Iterator[str]:
-    for path, module in model.named_modules():
+    for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, types) and (only is None or id(module) in only):
-            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            yield from (f"{path}.{name}" if path else name for name, _ in own)
+            yield from (_joined(path, name) for name in (*module._parameters, *module._buffers))
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def layer(entry: str) -> str:
@@ -100,10 +103,11 @@ def weighted_mean(inbox: Mapping[str, Mapping[str, Tensor]], shares: Mapping[str
     """
     total = sum(shares[client] for client in inbox)
     mean: Weights = {}
+    expected = next(iter(inbox.values()), {}).keys()
     for client, weights in inbox.items():
-        if mean and weights.keys() != mean.keys():
-            odd = sorted(weights.keys() ^ mean.keys())
-            raise TrialFailed(f"{client} sent other entries than the rest: {', '.join(odd[:3])}.")
+        if weights.keys() != expected:
+            odd = sorted(weights.keys() ^ expected)
+            raise TrialFailed(f"{client} sent other entries than the first client: {', '.join(odd[:3])}.")
         share = shares[client] / total
         for name, value in weights.items():
             if name in mean:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from pflbench.api import TaskCard, UNet, keys, norm_keys
@@ -27,6 +28,7 @@ class FedBN(FedAvg):
         "Li et al.: FedBN: Federated Learning on Non-IID Features via Local Batch Normalization. ICLR 2021. "
         "https://arxiv.org/abs/2102.07623"
     )
+    in_paper: ClassVar[bool] = True
     travels: ClassVar[str] = "all weights but those of normalization layers, every round"
 
     def shared(self, model: nn.Module) -> frozenset[str]:
@@ -35,5 +37,6 @@ class FedBN(FedAvg):
 
     def unsuitable(self, task: TaskCard) -> str | None:
         """Say so where the model has no normalization layer to keep."""
-        kept = norm_keys(UNet(task.channels, width=1))
+        with torch.device("meta"):  # names alone: no memory, no random numbers
+            kept = norm_keys(UNet(task.channels, width=1))
         return None if kept else "the model has no normalization layer, so it would be FedAvg."

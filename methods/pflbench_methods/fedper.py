@@ -27,6 +27,7 @@ class FedPer(FedAvg):
     citation: ClassVar[str] = (
         "Arivazhagan et al.: Federated Learning with Personalization Layers. 2019. https://arxiv.org/abs/1912.00818"
     )
+    in_paper: ClassVar[bool] = True
     travels: ClassVar[str] = "all weights and batch-norm statistics but those of the head, every round"
 
     personal: Literal["head", "last_decoder"] = "head"

@@ -33,6 +33,8 @@ def mean_fisher(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss
             add = _add_vectorised if images.is_cuda else _add_one_by_one
             add(model, images, masks, loss, total)
             count += len(images)
+    if not count:
+        raise ValueError("the Fisher information of no image is not defined.")
     return {name: value / count for name, value in total.items()}
 
 
@@ -41,7 +43,8 @@ def _add_one_by_one(model: nn.Module, images: Tensor, masks: Tensor, loss: Loss,
     parameters = list(model.parameters())
     sums = list(total.values())
     for i in range(len(images)):
-        gradients = torch.autograd.grad(loss(model(images[i : i + 1]), masks[i : i + 1]), parameters)
+        value = loss(model(images[i : i + 1]), masks[i : i + 1])
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
         for into, gradient in zip(sums, gradients, strict=True):
             into.addcmul_(gradient, gradient)
 

@@ -32,6 +32,7 @@ from pflbench_methods.spectral import low_frequency, spectral_transfer
 
 Residual = Literal["max", "layer_max", "relative", "raw", "literal"]
 _TINY = 1e-12
+_SMALLEST = torch.finfo(torch.float32).tiny
 _CHUNK = 8  # images restyled at once
 
 
@@ -58,7 +59,8 @@ class ResFIM(FedAvg):
       Kept is the default: with almost all of the first layer personal, other clients' statistics no longer
       fit it. See docs/decisions/0002.
     * ``shared_average``: Eq. 2 averages ``all`` clients, also those that keep the parameter to themselves;
-      ``unmasked`` leaves these out, which is what "aggregating only the domain-invariant parameters" says.
+      ``unmasked`` leaves these out, which is what "aggregating only the domain-invariant parameters" says
+      (running statistics, where they are averaged at all, are those of all clients in either case).
     * ``fisher_images``: at most so many of a client's images, drawn anew each time (default: all), and
       ``fisher_every``: a new mask only every so many rounds. They save time; the paper uses neither.
 
@@ -74,6 +76,7 @@ class ResFIM(FedAvg):
         "Zhu et al.: Personalized Federated Learning with Residual Fisher Information for Medical Image "
         "Segmentation. ISBI 2026. https://arxiv.org/abs/2603.14848"
     )
+    in_paper: ClassVar[bool] = True
     travels: ClassVar[str] = (
         "once: the low-frequency amplitude spectrum of every training image (derived from the images: it reveals "
         "their colour and illumination) to the server and every other client; every round: all weights and a mask "
@@ -83,7 +86,7 @@ class ResFIM(FedAvg):
     delta: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of parameters kept personal
     beta: Annotated[float, Field(ge=0, lt=0.5)] = 0.01  # half side of the window, as a share of the image's
     residual: Residual = "max"
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8  # of the literal Eq. 1
+    epsilon: Annotated[float, Field(ge=1e-30)] = 1e-8  # of the literal Eq. 1; float32 must be able to hold it
     statistics: Literal["kept", "averaged", "follow"] = "kept"
     shared_average: Literal["all", "unmasked"] = "all"
     fisher_images: Annotated[int, Field(ge=1)] | None = None
@@ -127,7 +130,7 @@ class ResFIM(FedAvg):
         """Return the gradients of the two Fishers: one per image for each of the C styles."""
         styles = len(task.clients)
         counted = {c: min(n, self.fisher_images or n) * styles for c, n in task.clients.items()}
-        return {client: count // self.fisher_every for client, count in counted.items()}
+        return {client: -(-count // self.fisher_every) for client, count in counted.items()}
 
     def _mask(self, client: Client) -> dict[str, Tensor]:
         images, masks = client.images, client.masks
@@ -164,15 +167,15 @@ def residual(own: Weights, other: Weights, how: Residual = "max", epsilon: float
         return {name: value / value.clamp(min=epsilon) for name, value in change.items()}
     if how == "relative":
         larger = {name: torch.maximum(own[name], other[name]) for name in own}
-        floor = max(_TINY * _peak(larger), torch.finfo(torch.float32).tiny)
+        floor = max(_TINY * _peak(larger), _SMALLEST)
         return {name: value / larger[name].clamp(min=floor) for name, value in change.items()}
-    peak = max(_peak(change), torch.finfo(torch.float32).tiny)
+    peak = max(_peak(change), _SMALLEST)
     if how == "max":
         return {name: value / peak for name, value in change.items()}
     layers: dict[str, Weights] = {}
     for name, value in change.items():
         layers.setdefault(layer(name), {})[name] = value
-    peaks = {owner: max(_peak(entries), _TINY * peak) for owner, entries in layers.items()}
+    peaks = {owner: max(_peak(entries), _TINY * peak, _SMALLEST) for owner, entries in layers.items()}
     return {name: value / peaks[layer(name)] for name, value in change.items()}
 
 
@@ -184,8 +187,11 @@ def largest(scores: Weights, share: float) -> dict[str, Tensor]:
     """Return masks that are true at exactly round(share * P) of all P scores together: the largest.
 
     Of equal scores the first in order of entries and positions are taken, so that the choice is the same everywhere.
+    Raises ValueError where a score is not a number: nothing could be ranked.
     """
     flat = torch.cat([value.reshape(-1) for value in scores.values()])
+    if bool(flat.isnan().any()):
+        raise ValueError("a score is not a number, so the largest cannot be told; is the loss finite?")
     count = round(share * flat.numel())
     if count == 0:
         chosen = torch.zeros_like(flat, dtype=torch.bool)

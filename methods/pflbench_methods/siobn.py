@@ -15,6 +15,9 @@ from pflbench_methods.fedavg import FedAvg
 class SiloBN(FedAvg):
     """FedAvg, except that running means and variances stay at their client; scale and shift are averaged.
 
+    Training normalizes with the statistics of the batch, so the parameters are those of FedAvg to the last bit: a
+    table of the two compares the statistics used for evaluation, and nothing else.
+
     Andreux, Ogier du Terrail, Beguier, Tramel: Siloed Federated Learning for Multi-Centric Histopathology
     Datasets. DCL workshop, MICCAI 2020. https://arxiv.org/abs/2008.07424
     """
@@ -26,6 +29,7 @@ class SiloBN(FedAvg):
         "Andreux et al.: Siloed Federated Learning for Multi-Centric Histopathology Datasets. DCL 2020. "
         "https://arxiv.org/abs/2008.07424"
     )
+    in_paper: ClassVar[bool] = True
     travels: ClassVar[str] = "all weights but no batch-norm statistics, every round"
 
     def shared(self, model: nn.Module) -> frozenset[str]:

@@ -30,7 +30,7 @@ def low_frequency(images: Tensor, beta: float) -> Tensor:
     """
     height, width = images.shape[-2:]
     b = half_width(height, width, beta)
-    return _window(fft2(images), b).abs()
+    return _window(_spectrum(images), b).abs()
 
 
 def spectral_transfer(images: Tensor, windows: Tensor, clip: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
@@ -41,8 +41,19 @@ def spectral_transfer(images: Tensor, windows: Tensor, clip: tuple[float, float]
     replacing and transforming back, but exact where the amplitudes agree. The centred window keeps the
     spectrum Hermitian, so the result is real.
     """
-    b = windows.shape[-1] // 2
-    spectrum = _window(fft2(images), b)
+    side = windows.shape[-1]
+    if (
+        windows.shape[:-2] != images.shape[:-2]
+        or windows.shape[-2] != side
+        or side % 2 == 0
+        or side > min(images.shape[-2:])
+    ):
+        raise ValueError(
+            f"windows of shape {tuple(windows.shape)} do not fit images of shape {tuple(images.shape)}: one square "
+            "window of odd side, no larger than the image, for each image and channel."
+        )
+    b = side // 2
+    spectrum = _window(_spectrum(images), b)
     amplitude = spectrum.abs()
     # the phase of a vanishing coefficient is taken as 0, as atan2(0, 0) is
     phase = torch.where(amplitude > 0, spectrum / amplitude.clamp(min=torch.finfo(amplitude.dtype).tiny), 1)
@@ -52,6 +63,12 @@ def spectral_transfer(images: Tensor, windows: Tensor, clip: tuple[float, float]
     change[..., rows[:, None], columns] = (windows - amplitude) * phase
     restyled: Tensor = images + ifft2(change).real
     return restyled if clip is None else restyled.clamp(*clip)
+
+
+def _spectrum(images: Tensor) -> Tensor:
+    """Return FFT2(x); of contiguous images, because else its last digits depend on how many there are."""
+    spectrum: Tensor = fft2(images.contiguous())
+    return spectrum
 
 
 def _frequencies(b: int, size: int, device: torch.device) -> Tensor:

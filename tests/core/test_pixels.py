@@ -1,0 +1,234 @@
+"""The cache of pixels: filled once, keyed by content, never half-filled, and resized by area."""
+
+import threading
+from typing import ClassVar
+
+import numpy as np
+import platformdirs
+import pytest
+
+from pflbench import pixels
+from pflbench.errors import DataError
+from pflbench.pixels import cache_folder, digests, open_cache, resize_image, resize_mask
+
+
+@pytest.fixture
+def data(simulated_discs):
+    """Return a dataset of discs that notes which cases were read, with some of its cases."""
+
+    class Noting(simulated_discs):
+        noted: ClassVar[list] = []
+        changed = ""  # a case whose content is another one now
+        broken: ClassVar[dict] = {}  # case -> the error that reading it raises
+
+        def read(self, case):
+            self.noted.append(case.id)
+            if case.id in self.broken:
+                raise self.broken[case.id]
+            return super().read(case)
+
+        def digest(self, case):
+            return super().digest(case) + ("!" if case.id == self.changed else "")
+
+    return Noting()
+
+
+@pytest.fixture
+def cases(data):
+    return [case for site in ("North", "South") for case in data.cases(site)]
+
+
+def opened(data, cases, height=16, width=16, **options):
+    return open_cache(data, cases, digests(data, cases), height, width, **options)
+
+
+def names(folder):
+    """Return the cache's entries: locks apart, what was left over included."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock") if folder.exists() else []
+
+
+def test_the_cache_holds_what_the_reader_gives(data, cases):
+    cache = opened(data, cases)
+    assert cache.images.shape == (12, 1, 16, 16)
+    assert cache.masks.shape == (12, 1, 16, 16)
+    assert cache.images.dtype == cache.masks.dtype == np.uint8
+    for case in cases:
+        image, mask = data.read(case)
+        assert np.array_equal(cache.images[cache.rows[case.id]], image)
+        assert np.array_equal(cache.masks[cache.rows[case.id], 0], mask)
+
+
+def test_every_case_is_read_once_and_never_again(data, cases):
+    first = opened(data, cases)
+    assert sorted(data.noted) == sorted(case.id for case in cases)
+    data.noted.clear()
+    again = opened(data, cases)
+    assert data.noted == []
+    assert np.array_equal(first.images, again.images)
+
+
+def test_the_cache_is_a_file_that_cannot_be_written_to(data, cases):
+    cache = opened(data, cases)
+    assert isinstance(cache.images, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        cache.images[0] = 0
+
+
+def test_changed_content_is_read_anew(data, cases):
+    opened(data, cases)
+    data.noted.clear()
+    type(data).changed = cases[3].id
+    opened(data, cases)
+    assert cases[3].id in data.noted
+
+
+@pytest.mark.parametrize("change", [{"height": 8, "width": 8}, {"height": 16, "width": 8}])
+def test_another_size_is_another_entry(data, cases, change):
+    opened(data, cases)
+    data.noted.clear()
+    assert opened(data, cases, **change).images.shape[-2:] == (change["height"], change["width"])
+    assert len(data.noted) == len(cases)
+
+
+def test_another_area_rule_is_another_entry(data, cases, monkeypatch):
+    opened(data, cases, 8, 8)
+    data.noted.clear()
+    monkeypatch.setattr(type(data), "mask_area", 0.6)
+    opened(data, cases, 8, 8)
+    assert len(data.noted) == len(cases)
+
+
+def test_a_subset_of_the_cases_gives_their_own_pixels(data, cases):
+    everything = opened(data, cases)
+    few = opened(data, cases[3:6])
+    for case in cases[3:6]:
+        assert np.array_equal(few.images[few.rows[case.id]], everything.images[everything.rows[case.id]])
+
+
+def test_the_order_of_the_cases_does_not_mix_them_up(data, cases):
+    opened(data, cases)
+    back = opened(data, cases[::-1])
+    for case in cases:
+        image, mask = data.read(case)
+        assert np.array_equal(back.images[back.rows[case.id]], image), case.id
+        assert np.array_equal(back.masks[back.rows[case.id], 0], mask), case.id
+
+
+@pytest.mark.parametrize("error", [DataError("North/3.png is no readable picture."), KeyboardInterrupt()])
+def test_an_interrupted_decode_leaves_nothing_and_can_be_repeated(data, cases, error):
+    type(data).broken = {cases[3].id: error}
+    with pytest.raises(type(error)):
+        opened(data, cases)
+    assert names(cache_folder()) == []
+    type(data).broken = {}
+    data.noted.clear()
+    cache = opened(data, cases)
+    assert sorted(data.noted) == sorted(case.id for case in cases)
+    assert np.array_equal(cache.images[cache.rows[cases[3].id]], data.read(cases[3])[0])
+
+
+def test_a_killed_decode_leaves_no_entry(data, cases, monkeypatch):
+    """A kill cannot clean up: what it leaves must not look like an entry."""
+    monkeypatch.setattr(pixels.os, "replace", lambda *_: (_ for _ in ()).throw(SystemExit))
+    monkeypatch.setattr(pixels.shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(SystemExit):
+        opened(data, cases)
+    left = names(cache_folder())
+    assert left
+    assert all(name.startswith(".") for name in left)
+    monkeypatch.undo()
+
+
+def test_two_that_come_at_once_decode_once(data, cases):
+    caches = []
+    threads = [threading.Thread(target=lambda: caches.append(opened(data, cases))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(caches) == 4
+    assert len(data.noted) == len(cases)
+
+
+def test_the_cache_lies_where_the_variable_says(data, cases, tmp_path, monkeypatch):
+    monkeypatch.setenv("PFLBENCH_CACHE", str(tmp_path / "elsewhere"))
+    opened(data, cases)
+    assert len(names(tmp_path / "elsewhere")) == 1
+    assert names(tmp_path / "elsewhere")[0].startswith("discs-simulated-16x16-")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_without_the_variable_it_lies_in_the_users_cache_folder(tmp_path, monkeypatch, given):
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name, **_: str(tmp_path / "home" / name))
+    monkeypatch.delenv("PFLBENCH_CACHE")
+    if given is not None:
+        monkeypatch.setenv("PFLBENCH_CACHE", given)
+    assert cache_folder() == tmp_path / "home" / "pflbench"
+
+
+def test_decoding_is_reported_from_none_to_all(data, cases):
+    told = []
+    opened(data, cases, report=lambda done, total: told.append((done, total)))
+    assert told == [(done, 12) for done in range(13)]
+    told.clear()
+    opened(data, cases, report=lambda done, total: told.append((done, total)))
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [((3, 16, 16), (16, 16)), ((16, 16), (16, 16)), ((1, 16, 16), (16, 15)), ((1, 16, 16), (1, 16, 16))],
+)
+def test_a_case_of_wrong_shape_is_named_with_its_shapes(data, cases, monkeypatch, image, mask):
+    monkeypatch.setattr(type(data), "read", lambda *_: (np.zeros(image, np.uint8), np.zeros(mask, np.uint8)))
+    with pytest.raises(DataError) as error:
+        opened(data, cases[:1])
+    assert "'North/0'" in str(error.value)
+    assert str(image) in str(error.value)
+    assert str(mask) in str(error.value)
+
+
+def block_means(plane, height, width):
+    """Return the mean of each block, one after another."""
+    rows, columns = plane.shape[0] // height, plane.shape[1] // width
+    means = np.empty((height, width))
+    for i in range(height):
+        for j in range(width):
+            means[i, j] = plane[i * rows : (i + 1) * rows, j * columns : (j + 1) * columns].astype(float).mean()
+    return means
+
+
+@pytest.mark.parametrize("area", [0.0, 0.2, 0.4, 0.5])
+@pytest.mark.parametrize("old", [(32, 32), (32, 48), (80, 16), (64, 16)])
+def test_a_pixel_of_a_small_mask_is_foreground_above_the_share_of_its_area(old, area):
+    mask = (np.random.default_rng(1).random(old) < 0.4).astype(np.uint8)
+    expected = block_means(mask, 16, 16) > area + 1e-9
+    assert np.array_equal(resize_mask(mask, 16, 16, area), expected.astype(np.uint8))
+
+
+def test_exactly_the_share_is_not_above_it():
+    mask = np.array([[1, 1], [0, 0]], np.uint8)
+    assert resize_mask(mask, 1, 1, 0.5).tolist() == [[0]]
+    assert resize_mask(mask, 1, 1, 0.49).tolist() == [[1]]
+
+
+@pytest.mark.parametrize("old", [(3, 32, 32), (3, 48, 32), (1, 16, 64)])
+def test_a_pixel_of_a_small_image_is_the_mean_of_those_it_covers(old):
+    image = np.random.default_rng(2).integers(0, 256, old, dtype=np.uint8)
+    small = resize_image(image, 16, 16)
+    assert small.shape == (old[0], 16, 16)
+    for plane, resized in zip(image, small, strict=True):
+        assert np.abs(block_means(plane, 16, 16) - resized).max() <= 1
+
+
+def test_what_has_the_size_already_is_not_touched():
+    rng = np.random.default_rng(3)
+    image, mask = rng.integers(0, 256, (3, 8, 8), np.uint8), rng.integers(0, 2, (8, 8), np.uint8)
+    assert np.array_equal(resize_image(image, 8, 8), image)
+    assert np.array_equal(resize_mask(mask, 8, 8, 0.4), mask)
+
+
+def test_a_mask_that_grows_stays_a_mask():
+    mask = np.array([[1, 0], [0, 1]], np.uint8)
+    assert np.array_equal(resize_mask(mask, 4, 4, 0.4), np.kron(mask, np.ones((2, 2), np.uint8)))

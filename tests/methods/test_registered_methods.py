@@ -1,0 +1,148 @@
+"""Every built-in method is found, says what it is, and is a value; and the UNet is the paper's."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+from short_federation import STAGES, cases, play, written_out
+
+from pflbench.api import UNet, UsageError
+from pflbench.plugins import registry
+from pflbench_methods import pflbench_methods
+
+METHODS = pflbench_methods()
+NAMES = [cls.name for cls in METHODS]
+EXCHANGING = [cls for cls in METHODS if cls.travels != "nothing"]
+LINK = re.compile(r"https://(arxiv\.org/abs/\d{4}\.\d{5}|doi\.org/10\.\S+)")
+CHANGED = {
+    "fedper": {"personal": "last_decoder"},
+    "resfim": {
+        "delta": 0.25,
+        "beta": 0.05,
+        "residual": "layer_max",
+        "epsilon": 1e-6,
+        "statistics": "follow",
+        "shared_average": "unmasked",
+        "fisher_images": 7,
+        "fisher_every": 3,
+    },
+}
+
+
+def by_name(cls):
+    return cls.name
+
+
+def test_the_methods_of_the_paper_and_the_control_are_registered_in_its_order():
+    assert NAMES == ["local", "fedavg", "fedbn", "siobn", "fedper", "resfim"]
+    assert [name for name in registry().names("method") if name in NAMES] == NAMES
+    assert [cls.name for cls in METHODS if cls.in_paper] == NAMES[1:]
+    assert [cls.name for cls in METHODS if cls.travels == "nothing"] == ["local"]
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=by_name)
+def test_it_is_found_by_name_however_it_is_written(cls):
+    for spelling in (cls.name, cls.name.upper(), cls.title, f" {cls.name} ", *cls.aliases):
+        assert registry().method(spelling) is cls
+    assert registry().get("method", cls.name)[1].distribution == "pflbench"
+
+
+@pytest.mark.parametrize("spelling", ["siobn", "silobn", "SioBN", "SiloBN"])
+def test_both_spellings_of_silobn_are_found(spelling):
+    assert registry().method(spelling).title == "SiloBN"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("fedavgg", "fedavg"), ("fedbm", "fedbn"), ("resfin", "resfim"), ("locl", "local")]
+)
+def test_an_unknown_method_is_refused_with_the_nearest_name(wrong, near):
+    with pytest.raises(UsageError, match=rf"{wrong}.*did you mean '{near}'\?"):
+        registry().method(wrong)
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=by_name)
+def test_it_says_what_it_is_and_what_leaves_the_hospital(cls):
+    assert cls.title
+    assert cls.travels
+    assert cls.citation.endswith(".") or LINK.search(cls.citation)
+    first = cls.__doc__.split(".")[0]
+    assert len(first.split()) > 4
+    assert cls.__doc__ != cls.__mro__[1].__doc__
+
+
+@pytest.mark.parametrize("cls", EXCHANGING, ids=by_name)
+def test_it_cites_its_paper_with_the_same_link_in_docstring_and_citation(cls):
+    assert LINK.search(cls.citation).group() == LINK.search(cls.__doc__).group()
+    assert re.search(r"\b(19|20)\d\d\b", cls.citation)
+    assert re.search("statistics|running means", cls.__doc__)  # of batch norm: a decision, not an accident
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=by_name)
+@pytest.mark.parametrize("changed", [False, True], ids=["default", "changed"])
+def test_it_is_a_value(cls, changed):
+    settings = CHANGED.get(cls.name, {}) if changed else {}
+    one, other = cls(**settings), cls(**settings)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert len({one, other}) == 1
+    plain = one.settings()
+    assert list(plain) == [field.name for field in dataclasses.fields(cls)]
+    assert json.loads(json.dumps(plain)) == plain
+    assert cls.of(json.loads(json.dumps(plain))) == one
+    assert one.changed() == settings
+    assert (one != cls()) == bool(settings)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.delta = 0.5
+
+
+def test_every_setting_of_every_method_is_changed_above():
+    assert {cls.name: set(cls.setting_names()) for cls in METHODS if cls.setting_names()} == {
+        name: set(settings) for name, settings in CHANGED.items()
+    }
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=by_name)
+def test_an_unknown_setting_is_refused_with_the_nearest_name(cls):
+    for known in cls.setting_names():
+        wrong = known[:-1] + known[-1] * 2
+        with pytest.raises(UsageError, match=rf"setting of {cls.name} called '{wrong}'.*did you mean '{known}'\?"):
+            cls.of({wrong: 1})
+    with pytest.raises(UsageError, match=rf"no setting of {cls.name} called 'qqqq'; known: "):
+        cls.of({"qqqq": 1})
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=by_name)
+def test_it_leaves_the_global_random_numbers_alone(cls):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    play(cls(), {"Bern": cases("Bern", 2), "Lyon": cases("Lyon", 2)}, rounds=1)
+    assert torch.equal(torch.rand(4), expected)
+
+
+# the model they share ------------------------------------------------------------------------------------------
+
+
+def test_the_unet_has_the_paper_s_parameters_and_names():
+    with torch.device("meta"):
+        model = UNet(3, 64)
+    parameters = dict(model.named_parameters())
+    assert sum(value.numel() for value in parameters.values()) == 3_876_737
+    assert parameters["enc1.0.weight"].numel() == 1_728
+    assert parameters["enc4.0.weight"].numel() == 1_179_648
+    assert parameters["dec4.0.weight"].numel() == 1_769_472
+    assert sum(value.numel() for name, value in parameters.items() if ".1." in name) == 2_816
+    assert sum(value.numel() for value in model.buffers()) == 2_823
+    layers = [name for name, module in model.named_modules() if not list(module.children())]
+    assert layers == [f"{stage}.{part}" for stage in STAGES for part in (0, 1, 2)] + ["final"]
+
+
+@pytest.mark.parametrize(("width", "channels"), [(4, 3), (6, 1), (64, 3)])
+def test_the_unet_s_entries_are_those_written_out_by_hand(width, channels):
+    with torch.device("meta"):
+        entries = UNet(channels, width).state_dict()
+    found = {name: tuple(value.shape) for name, value in entries.items() if "num_batches" not in name}
+    assert found == written_out(width, channels)
+    assert list(found) == list(written_out(width, channels))
