@@ -19,7 +19,7 @@ from pflbench.recipe import Recipe
 from pflbench.results import Trial, read_trial, write_trial
 from pflbench.sites import Setting
 from pflbench.task import Task, open_task
-from pflbench.trial import Listener, existing, run_trial
+from pflbench.trial import EngineFactory, Listener, existing, run_trial
 from pflbench.wire import Worker
 
 
@@ -74,37 +74,36 @@ def _task(plan: Plan, trial: PlannedTrial, report: Any = lambda done, total: Non
 
 def _one_by_one(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:
     for trial in todo:
-        Numerics(**trial.spec["numerics"]).prepare()
-        done = run_trial(
-            plan.out / trial.name,
-            trial.spec,
-            trial.about,
-            trial.method,
-            _task(plan, trial),
-            in_process,
-            listen,
-        )
-        listen(_end(done))
+        _run_here(plan, trial, in_process, listen)
 
 
 def _clients_in_parallel(plan: Plan, todo: list[PlannedTrial], jobs: int, listen: Listener) -> None:
     for trial in todo:
-        Numerics(**trial.spec["numerics"]).prepare()
 
         def engine(method: Method, setting: Setting, task: Task, trial: PlannedTrial = trial) -> Engine:
             samples = task.card.clients
             workers = [Worker() for _ in range(min(jobs, len(samples)))]
             return Workers(workers, _opening(plan, trial), samples)
 
-        done = run_trial(
-            plan.out / trial.name, trial.spec, trial.about, trial.method, _task(plan, trial), engine, listen
-        )
-        listen(_end(done))
+        _run_here(plan, trial, engine, listen)
+
+
+def _run_here(plan: Plan, trial: PlannedTrial, engine_of: EngineFactory, listen: Listener) -> None:
+    """Run a trial whose protocol loop, at least, is in this process."""
+    Numerics(**trial.spec["numerics"]).prepare()
+    folder, task = plan.out / trial.name, _task(plan, trial)
+    listen(_end(run_trial(folder, trial.spec, trial.about, trial.method, task, engine_of, listen)))
 
 
 def _opening(plan: Plan, trial: PlannedTrial) -> dict[str, Any]:
     root = plan.source.dataset.root
     return {"spec": dict(trial.spec), "root": str(root.resolve()) if root else None}
+
+
+def _gradients(trial: PlannedTrial) -> int:
+    """Return the per-image gradients of a round, which is what its time goes by."""
+    extra = trial.method.extra_gradients(trial.card)
+    return sum(trial.card.clients.values()) * trial.card.epochs + sum(extra.values())
 
 
 def _end(trial: Trial) -> dict[str, Any]:
@@ -115,7 +114,10 @@ class _TrialsInParallel:
     """Whole trials in worker processes, each taking the next one when it is done."""
 
     def __init__(self, plan: Plan, todo: list[PlannedTrial], jobs: int, listen: Listener) -> None:
-        self._plan, self._queue, self._listen = plan, list(todo), listen
+        self._plan, self._listen = plan, listen
+        self._queue = sorted(
+            todo, key=_gradients, reverse=True
+        )  # the longest first, so that none is left alone at the end
         self._jobs = jobs
         self._busy: dict[Any, tuple[Worker, PlannedTrial]] = {}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pflbench.errors import TrialFailed
+from pflbench.errors import ReadOnlyError, TrialFailed
 
 # A tree of tensors, numbers, strings and None, with strings as keys.
 Message = Mapping[str, Any]
@@ -33,7 +33,9 @@ _DTYPES = {
         torch.bool,
     )
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _ALIGN = 8
+_PLAIN = (str, int, float, bool, type(None))
 
 
 def tensors(message: Message, path: str = "message") -> Iterator[tuple[str, Tensor]]:
@@ -43,15 +45,55 @@ def tensors(message: Message, path: str = "message") -> Iterator[tuple[str, Tens
         if not isinstance(key, str):
             raise TrialFailed(f"{here}: keys of a message are strings, not {type(key).__name__}.")
         if isinstance(value, Tensor):
-            _check_tensor(value, here)
+            _check_tensor(value, path, key)
             yield here, value
         elif isinstance(value, Mapping):
             yield from tensors(value, here)
-        elif not isinstance(value, (str, int, float, bool, type(None))):
+        elif not isinstance(value, _PLAIN):
             raise TrialFailed(
                 f"{here} is a {type(value).__name__}; a message may hold only tensors, numbers, strings, None, "
                 "and mappings of these."
             )
+
+
+def values(message: Message) -> list[Tensor]:
+    """Return the tensors of a tree that has been checked, in its order; without paths, which cost most of the time."""
+    found: list[Tensor] = []
+    for value in message.values():
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            found += values(value)
+    return found
+
+
+class ReadOnly:
+    """Notices where messages that were handed over without a copy are written to, or become part of something."""
+
+    def __init__(self, **messages: Message) -> None:
+        self._messages = messages
+        self._versions = self._current()
+
+    def _current(self) -> list[int]:
+        return [tensor._version for message in self._messages.values() for tensor in values(message)]
+
+    def verify(self, owned: Callable[[], Iterable[Tensor]] = tuple) -> None:
+        """Raise ReadOnlyError naming a tensor that has changed since, or shares memory with an owned one."""
+        if not self._versions:
+            return
+        sent = [tensor for message in self._messages.values() for tensor in values(message)]
+        addresses = {tensor.untyped_storage().data_ptr() for tensor in owned()}
+        for tensor, version in zip(sent, self._versions, strict=True):
+            if tensor._version != version:
+                raise ReadOnlyError(f"{self._path(tensor)} was written to; what was sent is read-only: clone it first.")
+            if tensor.numel() and tensor.untyped_storage().data_ptr() in addresses:
+                raise ReadOnlyError(
+                    f"{self._path(tensor)} became part of the model; use load(model, ...), which copies."
+                )
+
+    def _path(self, wanted: Tensor) -> str:
+        found = (path for label, m in self._messages.items() for path, tensor in tensors(m, label) if tensor is wanted)
+        return next(found)
 
 
 def check(message: Message, path: str = "message") -> None:
@@ -60,10 +102,10 @@ def check(message: Message, path: str = "message") -> None:
         pass
 
 
-def _check_tensor(tensor: Tensor, path: str) -> None:
-    if str(tensor.dtype).removeprefix("torch.") not in _DTYPES or tensor.layout is not torch.strided:
+def _check_tensor(tensor: Tensor, path: str, key: str) -> None:
+    if tensor.dtype not in _NAMES or tensor.layout is not torch.strided:
         raise TrialFailed(
-            f"{path} is a {tensor.layout} tensor of {tensor.dtype}; dense real tensors of {', '.join(_DTYPES)} travel."
+            f"{path}[{key!r}] is a {tensor.layout} tensor of {tensor.dtype}; dense real tensors of {', '.join(_DTYPES)} travel."
         )
 
 
@@ -76,7 +118,7 @@ def encode(message: Message) -> bytes:
         return b""
     header, size = _header(message)
     parts: list[bytes | memoryview] = [struct.pack("<Q", len(header)), header]
-    parts += [_raw(tensor) for _, tensor in sorted_tensors(message)]
+    parts += [_raw(tensor) for tensor in sorted_values(message)]
     encoded = b"".join(parts)
     assert len(encoded) == size
     return encoded
@@ -97,14 +139,14 @@ def decode(encoded: bytes | bytearray | memoryview) -> dict[str, Any]:
     slots: list[tuple[dict[str, Any], str, torch.dtype, list[int]]] = []
     message = _with_slots(tree, slots)
     offset = 8 + length
-    for parent, key, dtype, shape in sorted(slots, key=lambda slot: -slot[2].itemsize):  # as sorted_tensors
+    for parent, key, dtype, shape in sorted(slots, key=lambda slot: -slot[2].itemsize):  # as sorted_values
         parent[key], offset = _tensor(view, offset, dtype, shape)
     return message
 
 
-def sorted_tensors(message: Message) -> list[tuple[str, Tensor]]:
+def sorted_values(message: Message) -> list[Tensor]:
     """Return the tensors in the order they are written: widest type first, so that each lies aligned."""
-    return sorted(tensors(message), key=lambda item: -item[1].dtype.itemsize)
+    return sorted(values(message), key=lambda tensor: -tensor.dtype.itemsize)
 
 
 def copied(message: Message, into: Message | None = None) -> dict[str, Any]:
@@ -114,14 +156,18 @@ def copied(message: Message, into: Message | None = None) -> dict[str, Any]:
     pages cost more than the copy itself.
     """
     result: dict[str, Any] = {}
+    again: list[tuple[Tensor, Tensor]] = []
     for key, value in message.items():
         old = None if into is None else into.get(key)
         if isinstance(value, Tensor):
-            result[key] = _copied_tensor(value.detach(), old)
+            result[key] = _room_for(value, old)
+            again.append((result[key], value.detach()))
         elif isinstance(value, Mapping):
             result[key] = copied(value, old if isinstance(old, Mapping) else None)
         else:
             result[key] = value
+    if again:
+        torch._foreach_copy_([target for target, _ in again], [source for _, source in again])
     return result
 
 
@@ -136,35 +182,35 @@ def moved(message: Message, device: str, copy: bool = False) -> dict[str, Any]:
     return result
 
 
-def _copied_tensor(value: Tensor, old: Any) -> Tensor:
-    if (
-        isinstance(old, Tensor)
-        and old.shape == value.shape
-        and old.dtype == value.dtype
-        and old.device == value.device
-        and old.data_ptr() != value.data_ptr()
-    ):
-        return old.copy_(value)
-    return value.clone(memory_format=torch.contiguous_format)
+def _room_for(value: Tensor, old: Any) -> Tensor:
+    """Return a tensor to copy into: the old one where it fits, else a new one."""
+    fits = isinstance(old, Tensor) and (old.shape, old.dtype, old.device) == (value.shape, value.dtype, value.device)
+    if fits and old.untyped_storage().data_ptr() != value.untyped_storage().data_ptr():
+        return old  # type: ignore[no-any-return]
+    return torch.empty(value.shape, dtype=value.dtype, device=value.device)
 
 
 def _header(message: Message) -> tuple[bytes, int]:
-    payload = sum(_raw_size(tensor) for _, tensor in tensors(message))
     text = json.dumps(_described(message), separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % _ALIGN)
-    return text, 8 + len(text) + payload
+    return text, 8 + len(text) + sum(map(_raw_size, values(message)))
 
 
-def _described(message: Message) -> dict[str, Any]:
+def _described(message: Message, path: str = "message") -> dict[str, Any]:
     """Return the tree with each tensor as a list [dtype, shape]: lists occur nowhere else in a message."""
     described: dict[str, Any] = {}
     for key, value in message.items():
+        if not isinstance(key, str):
+            check(message, path)  # names the place
         if isinstance(value, Tensor):
-            described[key] = [str(value.dtype).removeprefix("torch."), list(value.shape)]
+            _check_tensor(value, path, key)
+            described[key] = [_NAMES[value.dtype], list(value.shape)]
         elif isinstance(value, Mapping):
-            described[key] = _described(value)
-        else:
+            described[key] = _described(value, f"{path}[{key!r}]")
+        elif isinstance(value, _PLAIN):
             described[key] = value
+        else:
+            check(message, path)
     return described
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pflbench.engines import Engine
 from pflbench.errors import TrialFailed
-from pflbench.message import Inbox, Message, Outbox, check, copied, encoded_size, tensors
+from pflbench.message import Inbox, Message, Outbox, ReadOnly, check, copied, encoded_size
 from pflbench.method import Method
 from pflbench.results import TABLES
 from pflbench.sites import Server, Setting
@@ -100,13 +100,11 @@ class Federation:
         started = time.perf_counter()
         server = Server(round, stage, self._shares, self.progress.server, self._setting)
         half = self._method.server_setup if stage == "setup" else self._method.server_update
-        versions = [(path, tensor, tensor._version) for path, tensor in tensors(inbox, "inbox")]
+        guard = ReadOnly(inbox=inbox)
         try:
             outbox = _released(half(server, inbox))
             _check_outbox(outbox, self._clients)
-            for path, tensor, version in versions:
-                if tensor._version != version:
-                    raise TrialFailed(f"{path} was written to; what was sent is read-only: clone it first.")
+            guard.verify()
             check(server.state, "server.state")
         except Exception as error:
             what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
@@ -184,9 +182,10 @@ class Federation:
 
 
 def _check_outbox(outbox: Outbox, clients: Sequence[str]) -> None:
-    for client, message in outbox.items():
+    for client in outbox:
         if client not in clients:
             raise TrialFailed(f"a message is addressed to {client!r}; the clients are {', '.join(clients)}.")
+    for client, message in {id(message): (client, message) for client, message in outbox.items()}.values():
         check(message, f"outbox[{client!r}]")
 
 

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from pflbench.errors import ReadOnlyError, TrialFailed
+from pflbench.errors import TrialFailed
 from pflbench.evaluation import evaluate
-from pflbench.message import Message, check, copied, moved, tensors
+from pflbench.message import Message, ReadOnly, check, copied, moved
 from pflbench.method import Method
 from pflbench.sites import Client, Memory, Setting, TrainingData
 from pflbench.training import adam
+from pflbench.weights import entries
 
 _LONG = 0.05  # seconds: a shorter step moves no peak of memory, and asking the system takes a millisecond
 Stage = Literal["setup", "brief", "update", "receive", "val", "test"]
@@ -57,8 +58,9 @@ class Site:
             stage, "personal_model"
         )
         try:
-            with _ReadOnly(message, self._memory.briefing, self._memory.model):
-                reply = self._step(stage, round, message)
+            guard = ReadOnly(message=message, briefing=self._memory.briefing)
+            reply = self._step(stage, round, message)
+            guard.verify(lambda: entries(self._memory.model).values())
         except Exception as error:
             where = f"{self._method.name}.{function} at client {self.name}, round {round}"
             what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
@@ -139,29 +141,3 @@ def _moments(optimizer: torch.optim.Adam) -> dict[str, Any]:
 
 def _numbers(log: Mapping[str, float]) -> dict[str, float]:
     return {key: float(value) for key, value in log.items()}
-
-
-class _ReadOnly:
-    """Refuse a step that writes into what it was sent, or makes it part of the model.
-
-    Messages are handed over without a copy; each reader may copy from them, none may change them.
-    """
-
-    def __init__(self, message: Message, briefing: Message, model: nn.Module) -> None:
-        self._sent = [*tensors(message), *tensors(briefing, "client.briefing")]
-        self._versions = [tensor._version for _, tensor in self._sent]
-        self._model = model
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, *error: object) -> None:
-        if kind is not None or not self._sent:
-            return
-        entries = [*self._model.parameters(), *self._model.buffers()]
-        addresses = {entry.untyped_storage().data_ptr() for entry in entries}
-        for (path, tensor), version in zip(self._sent, self._versions, strict=True):
-            if tensor._version != version:
-                raise ReadOnlyError(f"{path} was written to; what was sent is read-only: clone it first.")
-            if tensor.numel() and tensor.untyped_storage().data_ptr() in addresses:
-                raise ReadOnlyError(f"{path} became part of the model; use load(client.model, ...), which copies.")
