@@ -105,7 +105,8 @@ def check(message: Message, path: str = "message") -> None:
 def _check_tensor(tensor: Tensor, path: str, key: str) -> None:
     if tensor.dtype not in _NAMES or tensor.layout is not torch.strided:
         raise TrialFailed(
-            f"{path}[{key!r}] is a {tensor.layout} tensor of {tensor.dtype}; dense real tensors of {', '.join(_DTYPES)} travel."
+            f"{path}[{key!r}] is a {tensor.layout} tensor of {tensor.dtype}; dense real tensors of "
+            f"{', '.join(_DTYPES)} travel."
         )
 
 

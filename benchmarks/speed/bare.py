@@ -30,13 +30,19 @@ class BareFedAvg:
             client: torch.optim.Adam(model.parameters(), self.recipe.lr, weight_decay=self.recipe.weight_decay)
             for client, model in models.items()
         }
-        dice = 0.0
-        for _ in range(rounds):
+        best = dict.fromkeys(models, -1.0)
+        dice: dict[str, float] = {}
+        for round in range(1, rounds + 1):
             for client, model in models.items():
                 self.train(model, adams[client], client)
             self.average(models)
-            dice = sum(self.evaluate(model, client) for client, model in models.items()) / len(models)
-        return dice
+            dice = {client: self.evaluate(model, client, "val") for client, model in models.items()}
+            for client, model in models.items():  # test cases at the best validation round and at the last
+                improved = self.recipe.selects_from(round) and dice[client] > best[client]
+                if improved or round == rounds:
+                    self.evaluate(model, client, "test")
+                best[client] = max(best[client], dice[client]) if improved else best[client]
+        return sum(dice.values()) / len(dice)
 
     def train(self, model: UNet, adam: torch.optim.Adam, client: str) -> None:
         """One client's local epochs."""
@@ -77,9 +83,9 @@ class BareFedAvg:
                     state[name].copy_(mean)
 
     @torch.no_grad()
-    def evaluate(self, model: UNet, client: str) -> float:
-        """Return the mean Dice of the validation cases."""
-        data = self.task.clients[client].held_out["val"]
+    def evaluate(self, model: UNet, client: str, split: str) -> float:
+        """Return the mean Dice of the cases of a split."""
+        data = self.task.clients[client].held_out[split]
         model.eval()
         images = data.images.to(torch.float32, memory_format=self.format).div(255)
         found, masks = model(images).sigmoid() > 0.5, data.masks.bool()
