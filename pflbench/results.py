@@ -99,9 +99,15 @@ class Trial:
         return frame
 
     def environment(self) -> list[dict[str, Any]]:
-        """Return the environments (versions, hardware, commit) that the trial ran in, first to last."""
+        """Return the environments (versions, hardware, commit) that the trial ran in, first to last.
+
+        Raises ResultsError where the file cannot be read.
+        """
         path = self.folder / "environment.json"
-        return list(json.loads(path.read_text())) if path.exists() else []
+        try:
+            return list(json.loads(path.read_text())) if path.exists() else []
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{path} cannot be read ({error}).") from error
 
 
 def read_trial(folder: Path) -> Trial:

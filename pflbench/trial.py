@@ -23,6 +23,7 @@ from pflbench.sites import Setting
 from pflbench.task import Task
 
 _CHECKPOINT_SHARE = 0.03  # of the running time is spent on checkpoints, at most
+_LOCK_PATIENCE = 5.0  # seconds: a worker whose starter was killed needs a moment to notice
 _CHECKPOINT_PAUSE = 2.0  # seconds between two of them, at least
 
 Event = Mapping[str, Any]
@@ -61,7 +62,7 @@ def run_trial(
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=_LOCK_PATIENCE):
             return _run_locked(folder, spec, about, method, task, engine_of, listen)
     except Timeout:
         raise UsageError(
