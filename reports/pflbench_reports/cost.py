@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pflbench.results import Trial
+from pflbench.results import ResultsError, Trial
 from pflbench_reports.groups import Group
 
 _NAN = float("nan")
@@ -89,5 +89,5 @@ def environments(trial: Trial) -> list[dict[str, object]]:
     """Return the environments of a trial; none where the file cannot be read."""
     try:
         return [entry for entry in trial.environment() if isinstance(entry, dict)]
-    except (ValueError, OSError, TypeError):
+    except (ResultsError, TypeError):
         return []
