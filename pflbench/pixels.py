@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -20,7 +21,7 @@ from pflbench.dataset import Case, Dataset, Pixels
 from pflbench.errors import DataError
 from pflbench.results import hash_of, write_json
 
-_VERSION = 1  # of resizing and layout: another version is another key
+_VERSION = 2  # of resizing and layout: another version is another key
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ def open_cache(
 
     ``report(done, total)`` is called while decoding. Raises DataError naming the file that cannot be read.
     """
-    cases = sorted(cases, key=lambda case: case.id)  # rows must not depend on who asks: the key does not
     wanted = {case.id: content[case.id] for case in cases}
     key = hash_of([_VERSION, dataset.channels, dataset.mask_area, height, width, wanted], 24)
     folder = cache_folder() / f"{dataset.name}-{height}x{width}-{key}"
@@ -67,7 +67,9 @@ def open_cache(
                 _fill(folder, dataset, cases, height, width, report)
     images = np.load(folder / "images.npy", mmap_mode="r")
     masks = np.load(folder / "masks.npy", mmap_mode="r")
-    return Cache(images, masks, {case.id: row for row, case in enumerate(cases)})
+    # the order is that of whoever filled the cache, not of whoever asks: the key does not depend on it
+    stored = json.loads((folder / "cases.json").read_text())
+    return Cache(images, masks, {case: row for row, case in enumerate(stored)})
 
 
 def _fill(
