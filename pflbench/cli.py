@@ -261,9 +261,11 @@ def _summary(trials: Sequence[Any], console: Console) -> None:
 
     frame = scores(trials)
     for number, (_, group) in enumerate(frame[frame.chosen == "best"].groupby("group", sort=False), 1):
-        clients = sorted(group.client.unique())
+        clients = list(dict.fromkeys(group.client))
         note = f", recipe {number} of the sweep" if frame.group.nunique() > 1 else ""
-        table = Table("method", *clients, "average", title=f"Dice in %, mean over seeds{note}")
+        table = Table(title=f"Dice in %, mean over seeds{note}")
+        for heading in ("method", *clients, "average"):
+            table.add_column(heading, overflow="fold")  # on a narrow terminal, folded but whole
         for (title, settings), rows in group.groupby(["title", "settings"], sort=False):
             means = 100 * rows.groupby("client").value.mean()
             cells = [f"{means[client]:.2f}" if client in means else "-" for client in clients]

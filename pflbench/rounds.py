@@ -152,6 +152,7 @@ class Federation:
         table[:] = [row for row in table if not (row[0] == chosen and row[2] == client)]
         for case, dice in zip(self._test_cases[client], scores, strict=True):
             self._row("cases", chosen, round, client, case.site, case.subject, case.id, dice)
+        table.sort(key=lambda row: (row[0], self._clients.index(row[2])))  # whichever client improved first
 
     def _row(self, table: str, *values: Any) -> None:
         self.progress.tables[table].append(list(values))

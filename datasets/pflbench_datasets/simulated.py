@@ -64,7 +64,7 @@ class SimulatedVessel(Dataset):
     """
 
     name: ClassVar[str] = "vessel-simulated"
-    title: ClassVar[str] = "Retinal vessels (SIMULATED)"
+    title: ClassVar[str] = "Retinal vessels"
     sites: ClassVar[tuple[str, ...]] = tuple(STYLES)
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {f"sim-{site}": n for site, n in COUNTS.items()}
     licence: ClassVar[Mapping[str, str]] = dict.fromkeys(STYLES, "generated, no restrictions")

@@ -31,7 +31,7 @@ class SimulatedDiscs(Dataset):
     """A bright disc per image; its place and size are drawn from the case's name."""
 
     name: ClassVar[str] = "discs-simulated"
-    title: ClassVar[str] = "Discs (SIMULATED)"
+    title: ClassVar[str] = "Discs"
     sites: ClassVar[tuple[str, ...]] = ("North", "South", "West")
     licence: ClassVar[Mapping[str, str]] = dict.fromkeys(("North", "South", "West"), "none needed")
     citation: ClassVar[Mapping[str, str]] = {}
