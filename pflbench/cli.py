@@ -306,13 +306,13 @@ def list_(
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return DONE
-    from rich.table import Table
-
     console = _console()
-    table = Table(*(rows[0] if rows else ["nothing"]))
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
+        name, *others = row.items()
+        console.print(f"[bold]{_cell(name[1])}[/bold]", highlight=False)
+        for key, value in others:
+            if value not in ("", [], {}):
+                console.print(f"  [dim]{key}:[/dim] {_cell(value)}", highlight=False)
     return DONE
 
 
@@ -320,5 +320,5 @@ def _cell(value: Any) -> str:
     from rich.markup import escape
 
     if isinstance(value, dict):
-        return escape("\n".join(f"{key} = {shown}" for key, shown in value.items()))
+        return escape(", ".join(f"{key}={shown}" for key, shown in value.items()))
     return escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
