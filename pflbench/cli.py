@@ -121,6 +121,7 @@ def run(
     from pflbench.matrix import default_jobs, pending
     from pflbench.plan import Request, make_plan, parse_seeds
     from pflbench.plugins import registry
+    from pflbench.terminal import print_plan
 
     console = _console()
     for problem in registry().problems:
@@ -143,7 +144,7 @@ def run(
     todo = pending(made)
     processes = jobs or default_jobs(made)
     if plan:
-        _show_plan(made, todo, processes, console)
+        print_plan(made, todo, processes, console)
         return DONE
     return _run(made, processes, console)
 
@@ -151,6 +152,7 @@ def run(
 def _run(made: Plan, jobs: int, console: Console) -> int:
     from pflbench.matrix import run_plan
     from pflbench.progress import Display
+    from pflbench.terminal import print_summary
 
     console.print(
         f"{len(made.trials)} trials in {jobs} process{'es' if jobs > 1 else ''}; results in {made.out}/",
@@ -166,7 +168,7 @@ def _run(made: Plan, jobs: int, console: Console) -> int:
             style="red",
             soft_wrap=True,
         )
-    _summary(trials, console)
+    print_summary(trials, console)
     console.print(f"Report: pflbench report {made.out} --out report", markup=False)
     return FAILED if failed else DONE
 
@@ -236,43 +238,6 @@ def _announce(made: Plan, console: Console) -> None:
         console.print(sentence, markup=False, style="yellow")
 
 
-def _show_plan(made: Plan, todo: Sequence[Any], jobs: int, console: Console) -> None:
-    from rich.table import Table
-
-    from pflbench.estimate import estimated_seconds
-    from pflbench.progress import duration
-
-    table = Table("trial", "method", "settings", "seed", "state")
-    for trial in made.trials:
-        spec, state = trial.spec, "to run" if trial in todo else "finished"
-        table.add_row(trial.name, spec["method"]["title"], spec["method"]["label"], str(spec["seed"]), state)
-    console.print(table)
-    seconds = duration(estimated_seconds(todo, jobs)) if todo else "no time"
-    console.print(
-        f"{len(todo)} of {len(made.trials)} trials to run, about {seconds} in {jobs} processes.", markup=False
-    )
-
-
-def _summary(trials: Sequence[Any], console: Console) -> None:
-    """Print the mean Dice over seeds of every method; trials that may not be compared stand in tables apart."""
-    from rich.table import Table
-
-    from pflbench.results import scores
-
-    frame = scores(trials)
-    for number, (_, group) in enumerate(frame[frame.chosen == "best"].groupby("group", sort=False), 1):
-        clients = list(dict.fromkeys(group.client))
-        note = f", recipe {number} of the sweep" if frame.group.nunique() > 1 else ""
-        table = Table(title=f"Dice in %, mean over seeds{note}")
-        for heading in ("method", *clients, "average"):
-            table.add_column(heading, overflow="fold")  # on a narrow terminal, folded but whole
-        for (title, settings), rows in group.groupby(["title", "settings"], sort=False):
-            means = 100 * rows.groupby("client").value.mean()
-            cells = [f"{means[client]:.2f}" if client in means else "-" for client in clients]
-            table.add_row(f"{title} {settings}".strip(), *cells, f"{means.mean():.2f}")
-        console.print(table)
-
-
 @app.command()
 def report(
     paths: Annotated[list[Path], typer.Argument(help="Results folders.")],
@@ -301,24 +266,11 @@ def list_(
 ) -> int:
     """List what is installed."""
     from pflbench.listing import listing
+    from pflbench.terminal import print_rows
 
     rows = listing(what)
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return DONE
-    console = _console()
-    for row in rows:
-        name, *others = row.items()
-        console.print(f"[bold]{_cell(name[1])}[/bold]", highlight=False)
-        for key, value in others:
-            if value not in ("", [], {}):
-                console.print(f"  [dim]{key}:[/dim] {_cell(value)}", highlight=False)
+    print_rows(rows, _console())
     return DONE
-
-
-def _cell(value: Any) -> str:
-    from rich.markup import escape
-
-    if isinstance(value, dict):
-        return escape(", ".join(f"{key}={shown}" for key, shown in value.items()))
-    return escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
