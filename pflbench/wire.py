@@ -51,6 +51,7 @@ class Worker:
             stdin=subprocess.PIPE,  # the worker watches it: it closes when this process is gone
             pass_fds=[theirs.fileno()],
             env=environment,
+            process_group=0,  # Ctrl-C on the terminal is the starter's to handle, also while a worker still imports
         )
         theirs.close()
         self.channel = Channel(ours)

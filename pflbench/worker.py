@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -27,7 +26,6 @@ from pflbench.wire import Channel
 
 def main() -> None:
     """Serve commands until the channel closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the starter's to handle
     threading.Thread(target=_end_with_starter, daemon=True).start()
     channel = Channel(Connection(int(sys.argv[1])))
     serving = Serving(channel)
