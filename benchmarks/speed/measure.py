@@ -166,7 +166,7 @@ def whole_trial(repeats: int, scratch: Path) -> Iterator[Row]:
     """Measure a whole FedAvg trial as a user runs it, on all cores, against the bare float32 loop on all cores."""
     cores = len(os.sched_getaffinity(0))
     precision = choose("cpu", "auto").precision
-    longer = {"recipe.rounds": 4, "recipe.epochs": 4}
+    longer = {"recipe.rounds": 8, "recipe.epochs": 4}
     task, recipe, _ = plan_of(scratch, precision, **longer)
     bare = BareFedAvg(task, recipe, "float32", channels_last=False)
 
