@@ -166,7 +166,7 @@ def whole_trial(repeats: int, scratch: Path) -> Iterator[Row]:
     """Measure a whole FedAvg trial as a user runs it, on all cores, against the bare float32 loop on all cores."""
     cores = len(os.sched_getaffinity(0))
     precision = choose("cpu", "auto").precision
-    longer = {"recipe.rounds": 8, "recipe.epochs": 4}
+    longer = {"recipe.rounds": 15, "recipe.epochs": 4}
     task, recipe, _ = plan_of(scratch, precision, **longer)
     bare = BareFedAvg(task, recipe, "float32", channels_last=False)
 
@@ -180,7 +180,7 @@ def whole_trial(repeats: int, scratch: Path) -> Iterator[Row]:
             pflbench.run("fedavg", "vessel-simulated", 1, settings={**SHORT, **longer}, jobs=cores, out=out)
 
     bare.run(1)
-    a, b, ratios = paired(ours, theirs, max(2, repeats // 2))
+    a, b, ratios = paired(ours, theirs, max(1, repeats // 4))
     yield Row(
         f"Whole FedAvg trial ({precision}, {cores} processes, start included) / bare float32 loop ({cores} threads)",
         f"{shown(ratios)}: {a:.1f} s / {b:.1f} s",
