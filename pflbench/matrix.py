@@ -14,6 +14,7 @@ from pflbench.errors import UsageError
 from pflbench.method import Method
 from pflbench.numerics import Numerics
 from pflbench.opening import in_process
+from pflbench.pixels import open_cache
 from pflbench.plan import Plan, PlannedTrial
 from pflbench.recipe import Recipe
 from pflbench.results import Trial, read_trial, write_trial
@@ -46,30 +47,38 @@ def run_plan(plan: Plan, jobs: int, listen: Listener) -> list[Trial]:
         names = ", ".join(sorted({trial.method.name for trial in todo if not trial.registered}))
         raise UsageError(f"other processes cannot find {names}, which no plugin provides; use jobs=1 or package it.")
     if todo:
-        _decode(plan, todo[0], listen)
+        _decode(plan, todo, listen)
         if jobs == 1:
             _one_by_one(plan, todo, listen)
-        elif len(todo) < jobs:
+        elif clients_apart(len(todo), len(plan.source.holdings), jobs):
             _clients_in_parallel(plan, todo, jobs, listen)
         else:
             _TrialsInParallel(plan, todo, jobs, listen).run()
     return [read_trial(plan.out / trial.name) for trial in plan.trials]
 
 
-def _decode(plan: Plan, first: PlannedTrial, listen: Listener) -> None:
-    """Fill the cache of pixels here, once, so that no two workers do."""
+def clients_apart(trials: int, clients: int, jobs: int) -> bool:
+    """Say whether more of the processes are busy with one trial's clients apart than with whole trials.
+
+    Whole trials need not wait for each other, so they are taken where both keep as many processes busy.
+    """
+    return min(clients, jobs) > min(trials, jobs)
+
+
+def _decode(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:
+    """Fill the cache of pixels here, once for each size, so that no two workers do."""
 
     def report(done: int, total: int) -> None:
         listen({"event": "decode", "done": done, "total": total})
 
-    recipes = {(t.spec["recipe"]["image_height"], t.spec["recipe"]["image_width"]): t for t in plan.trials}
-    for trial in recipes.values():
-        _task(plan, trial, report)
+    source = plan.source
+    for height, width in {(t.spec["recipe"]["image_height"], t.spec["recipe"]["image_width"]) for t in todo}:
+        open_cache(source.dataset, source.cases, source.content, height, width, report)
 
 
-def _task(plan: Plan, trial: PlannedTrial, report: Any = lambda done, total: None) -> Task:
+def _task(plan: Plan, trial: PlannedTrial) -> Task:
     spec = trial.spec
-    return open_task(plan.source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"], report)
+    return open_task(plan.source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"])
 
 
 def _one_by_one(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:
@@ -115,9 +124,8 @@ class _TrialsInParallel:
 
     def __init__(self, plan: Plan, todo: list[PlannedTrial], jobs: int, listen: Listener) -> None:
         self._plan, self._listen = plan, listen
-        self._queue = sorted(
-            todo, key=_gradients, reverse=True
-        )  # the longest first, so that none is left alone at the end
+        # the longest first, so that none is left alone at the end
+        self._queue = sorted(todo, key=_gradients, reverse=True)
         self._jobs = jobs
         self._busy: dict[Any, tuple[Worker, PlannedTrial]] = {}
 

@@ -162,18 +162,11 @@ def card(source: Source, recipe: Recipe, splits: Mapping[str, Split]) -> TaskCar
     )
 
 
-def open_task(
-    source: Source,
-    recipe: Recipe,
-    seed: int,
-    device: str,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> Task:
+def open_task(source: Source, recipe: Recipe, seed: int, device: str) -> Task:
     """Bring each client's pixels, from the cache, to the training device."""
     splits = source.splits(recipe, seed)
-    cache = pixels.open_cache(
-        source.dataset, source.cases, source.content, recipe.image_height, recipe.image_width, report
-    )
+    height, width = recipe.image_height, recipe.image_width
+    cache = pixels.open_cache(source.dataset, source.cases, source.content, height, width)
 
     def load(cases: Sequence[Case]) -> TrainingData:
         rows = [cache.rows[case.id] for case in cases]
