@@ -7,7 +7,9 @@ from pflbench.message import Inbox, Message, Outbox
 from pflbench.method import Method, TaskCard
 from pflbench.partition import Partitioner
 from pflbench.recipe import Recipe
+from pflbench.release import Download, Files, Found, Item
 from pflbench.sites import Client, Server
+from pflbench.store import Store, StoredFile, StoredSite
 from pflbench.training import Loss
 from pflbench.unet import UNet
 from pflbench.weights import (
@@ -31,7 +33,11 @@ __all__ = [
     "Client",
     "DataError",
     "Dataset",
+    "Download",
+    "Files",
+    "Found",
     "Inbox",
+    "Item",
     "Loss",
     "Message",
     "Method",
@@ -40,6 +46,9 @@ __all__ = [
     "Pixels",
     "Recipe",
     "Server",
+    "Store",
+    "StoredFile",
+    "StoredSite",
     "TaskCard",
     "UNet",
     "UsageError",

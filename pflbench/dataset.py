@@ -1,4 +1,4 @@
-"""The contract of a dataset: an index of cases, and a way to read one."""
+"""The contract of a dataset: an index of cases, a way to read one, and a way to know it in a release."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pflbench.release import Download, Files, Found
 from pflbench.settings import Settings
 
 Pixels = NDArray[np.uint8]
@@ -21,13 +22,18 @@ class Case:
     """One image with its mask: an entry of the index, without pixels.
 
     ``id`` is unique within the dataset, ``subject`` within the site. ``split`` is the release's own
-    partition, or None where it has none (then the recipe's shares decide).
+    partition, or None where it has none (then the recipe's shares decide). ``volume`` names the scan that a
+    slice is cut from, unique within the site; slices of a volume follow each other. ``traits`` are other
+    facts to divide by (``{"lid": "upper"}``).
     """
 
     id: str
     site: str
     subject: str
     split: Literal["train", "val", "test"] | None = None
+    volume: str | None = None
+    traits: Mapping[str, str] = field(default_factory=dict, hash=False)
+    foreground: float | None = None  # share of the mask; filled in for partitioners that ask for it
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,15 @@ class Dataset(Settings):
 
     name: ClassVar[str]  # "vessel" on the command line
     title: ClassVar[str]  # "Retinal vessels" in tables
-    sites: ClassVar[tuple[str, ...]]  # every site, in the order of the paper's table
+    sites: ClassVar[tuple[str, ...]]  # every site, in the order of the paper's table; empty: whatever lies there
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {}  # site -> images for training, for testing
+    expected_subjects: ClassVar[Mapping[str, int]] = {}  # site -> subjects, where no split is published
     channels: ClassVar[int] = 3
     licence: ClassVar[Mapping[str, str]]  # site -> licence
     citation: ClassVar[Mapping[str, str]]  # site -> reference
     addresses: ClassVar[Mapping[str, str]] = {}  # site -> where the release can be had
+    downloads: ClassVar[Mapping[str, Download]] = {}  # site -> what anyone may fetch without a login
+    instructions: ClassVar[Mapping[str, str]] = {}  # site -> what to do by hand to get the release
     simulated: ClassVar[bool] = False
     stand_in: ClassVar[str | None] = None  # simulated dataset that is used where no real data is found
     mask_area: ClassVar[float] = 0.4  # a pixel of a shrunk mask is foreground above this share of its area
@@ -81,3 +90,27 @@ class Dataset(Settings):
     @abstractmethod
     def digest(self, case: Case) -> str:
         """Return a hash of all that decides the pixels of a case (file contents, or generator settings)."""
+
+    def field_of_view(self, case: Case) -> Pixels | None:
+        """Return where the camera saw anything (H x W, 0 or 1, uint8, of the image's size), or None if not known.
+
+        Where it is known, Dice inside it is reported beside Dice on the whole image.
+        """
+        return None
+
+    def image_channels(self) -> int:
+        """Return the channels C of every image."""
+        return type(self).channels
+
+    def remarks(self) -> Sequence[str]:
+        """Return sentences a reader of results should know (which labels, what was left out)."""
+        return ()
+
+    @classmethod
+    def recognise(cls, files: Files) -> Sequence[Found]:
+        """Return the sites found among the files of a release, with their cases and each case's files.
+
+        What is found is copied into the store and read back through ``find``; nothing is decoded here unless
+        the index needs it. Raises DataError for a release that is there but broken. Default: nothing.
+        """
+        return ()

@@ -31,12 +31,14 @@ class Partitioner(Settings):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    needs_foreground: ClassVar[bool] = False  # cases are given with their ``foreground`` filled in
 
     @abstractmethod
     def assign(self, cases: Sequence[Case], rng: np.random.Generator) -> Mapping[str, Sequence[Case]]:
         """Return client -> its cases; a case may be left out, none may be given twice.
 
         The official split of a case is kept unless it is replaced (``dataclasses.replace(case, split=...)``).
+        A client that is given test cases only never trains: it is a guest, for methods that can serve one.
         ``rng`` is the same for every seed of a run, so that clients mean the same in all of them.
         """
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
-from PIL import Image
-
 from pflbench.api import Case, DataError, Dataset, Pixels
+from pflbench_datasets.pictures import content, fitted, read_image, read_mask
+from pflbench_datasets.ready import named_sites, pairs
 
 # site -> images for training, for testing; the paper's table, in its order
 COUNTS: Mapping[str, tuple[int, int]] = {
@@ -49,11 +46,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".webp"})
 _SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
-_LFS = b"version https://git-lfs"
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-_SLACK = 2  # pixels by which a mask may differ from its image: ORVS 2063 is one short
 
 
 @dataclass(frozen=True)
@@ -112,31 +105,21 @@ class Vessel(Dataset):
         return [
             Case(f"{site}/{split}/{stem}", site, _subject(site, stem), split)
             for split in _SPLITS
-            for stem in _pairs(self._folder(site) / split)
+            for stem in pairs(self._folder(site) / split)
         ]
 
     def read(self, case: Case) -> tuple[Pixels, Pixels]:
         """Return the image (3 x H x W) and its mask (H x W, 0 or 1) as they lie on disk."""
         image_file, mask_file = self._files(case)
-        image, mask = _decode(image_file, "RGB"), _decode(mask_file, "L")
-        if image.size != mask.size:
-            off = max(abs(mine - other) for mine, other in zip(image.size, mask.size, strict=True))
-            if off > _SLACK:
-                raise DataError(
-                    f"{image_file} is {_across(image)} pixels but its mask {mask_file} is {_across(mask)}; "
-                    f"up to {_SLACK} pixels are allowed: resize the mask, or check that it is this image's."
-                )
-            mask = mask.resize(image.size, Image.Resampling.NEAREST)
-        pixels = np.ascontiguousarray(np.asarray(image, np.uint8).transpose(2, 0, 1))
-        # Jpeg and anti-aliased masks hold greys: "> 0" would widen every vessel.
-        return pixels, (np.asarray(mask) > 127).astype(np.uint8)
+        image = read_image(image_file)
+        return image, fitted(read_mask(mask_file), image, mask_file, image_file)
 
     def digest(self, case: Case) -> str:
         """Return a hash of the bytes of both files."""
         digest = hashlib.sha256()
         for file in self._files(case):
-            content = _content(file)
-            digest.update(len(content).to_bytes(8, "little") + content)
+            found = content(file)
+            digest.update(len(found).to_bytes(8, "little") + found)
         return digest.hexdigest()
 
     def _folder(self, site: str) -> Path:
@@ -147,30 +130,15 @@ class Vessel(Dataset):
 
     def _files(self, case: Case) -> tuple[Path, Path]:
         site, split, stem = ([*case.id.split("/", 2), "", ""])[:3]
-        pairs = _pairs(self._folder(site) / split) if split in _SPLITS else {}
-        if stem not in pairs:
+        here = pairs(self._folder(site) / split) if split in _SPLITS else {}
+        if stem not in here:
             raise DataError(f"{case.id!r} is no case of {self.root}; take one of those cases() lists.")
-        return pairs[stem]
+        return here[stem]
 
 
 def _site_folders(root: Path | None) -> dict[str, Path]:
     """Return site -> its folder, in the paper's order; ``Chase_DB1`` and ``drhagis`` are understood."""
-    if root is None or not root.is_dir():
-        return {}
-    found: dict[str, Path] = {}
-    known = {_folded(site): site for site in COUNTS}
-    for folder in sorted(root.iterdir()):
-        site = known.get(_folded(folder.name))
-        if site is None or not any((folder / split).is_dir() for split in _SPLITS):
-            continue
-        if site in found:
-            raise DataError(f"{found[site]} and {folder} are both {site}; keep one of the two.")
-        found[site] = folder
-    return {site: found[site] for site in COUNTS if site in found}
-
-
-def _folded(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+    return named_sites(root, COUNTS, _SPLITS)
 
 
 def _subject(site: str, stem: str) -> str:
@@ -181,59 +149,3 @@ def _subject(site: str, stem: str) -> str:
     """
     eye = re.fullmatch(r"image_?(\d+)[lr]", stem, re.IGNORECASE) if site == "CHASEDB1" else None
     return eye[1] if eye else stem
-
-
-def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Return stem -> image and mask, by name; raises DataError where one lacks the other."""
-    images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
-    for stem, file in sorted(images.items()):
-        if stem not in masks:
-            raise DataError(f"{file} has no mask; put one of the same name into {folder / 'masks'}.")
-    for stem, file in sorted(masks.items()):
-        if stem not in images:
-            raise DataError(f"{file} has no image; put it into {folder / 'images'}, or remove the mask.")
-    return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing; a site has the folders {{train,test}}/{{images,masks}}.")
-    files: dict[str, Path] = {}
-    for file in _pictures(folder.iterdir()):
-        if file.stem in files:
-            raise DataError(f"{files[file.stem]} and {file} have one name; keep one of the two.")
-        files[file.stem] = file
-    if not files:
-        raise DataError(f"{folder} holds no picture; allowed are {', '.join(sorted(_SUFFIXES))}.")
-    return files
-
-
-def _pictures(entries: Iterable[Path]) -> list[Path]:
-    """Return the picture files, without what operating systems leave behind (``._a.png``, ``Thumbs.db``)."""
-    return sorted(
-        entry
-        for entry in entries
-        if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-    )
-
-
-def _content(file: Path) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror or error}); check it and its permissions.") from error
-    if content.startswith(_LFS):
-        raise DataError(f"{file} is a git-lfs pointer, not a picture; run 'git lfs pull' where it was cloned.")
-    return content
-
-
-def _decode(file: Path, mode: str) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(_content(file))) as picture:
-            return picture.convert(mode)
-    except _BROKEN as error:
-        raise DataError(f"{file} is no readable picture ({error}); get the file again.") from error
-
-
-def _across(image: Image.Image) -> str:
-    return f"{image.width}x{image.height}"
