@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pflbench.cli_data import data
 from pflbench.version import __version__
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+app.add_typer(data, name="data")
+
+
 @app.callback()
 def root(
     version: Annotated[
@@ -91,6 +95,9 @@ def run(
     dataset: Annotated[str, typer.Option(help="Dataset by name; see `pflbench list datasets`.")] = "vessel",
     seeds: Annotated[str, typer.Option(help="Number of seeds, as 3, or a list of them, as 0,4,7.")] = "3",
     partitioner: Annotated[str, typer.Option(help="Who holds which case; natural: one client per site.")] = "natural",
+    split: Annotated[
+        Path | None, typer.Option(help="A split file of `pflbench data show`, instead of a partitioner.")
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Recipe: paper or quick. Default: paper for real data, quick for simulated."),
@@ -119,7 +126,7 @@ def run(
 ) -> int:
     """Run methods x seeds on a dataset. Finished trials are kept, interrupted ones go on."""
     from pflbench.matrix import default_jobs, pending
-    from pflbench.plan import Request, make_plan, parse_seeds
+    from pflbench.plan import Request, make_plan, parse_seeds, parsed_settings
     from pflbench.plugins import registry
     from pflbench.terminal import print_plan
 
@@ -131,8 +138,9 @@ def run(
         dataset=dataset,
         seeds=parse_seeds(seeds),
         partitioner=partitioner,
+        split=split,
         preset=preset,
-        settings=_settings(set_ or []),
+        settings=parsed_settings(set_ or []),
         sweep=_sweeps(sweep or []),
         sites=tuple(_listed(sites)) if sites else None,
         data_root=data_root,
@@ -183,25 +191,10 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _settings(texts: Sequence[str]) -> dict[str, Any]:
-    from pflbench.plan import parse_value
-
-    return {key: parse_value(value) for key, value in map(_pair, texts)}
-
-
 def _sweeps(texts: Sequence[str]) -> dict[str, list[Any]]:
-    from pflbench.plan import parse_value
+    from pflbench.plan import parse_value, setting
 
-    return {key: [parse_value(part) for part in value.split(",") if part.strip()] for key, value in map(_pair, texts)}
-
-
-def _pair(text: str) -> tuple[str, str]:
-    from pflbench.errors import UsageError
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"{text!r} sets nothing; write OWNER.NAME=VALUE, as in resfim.delta=0.2.")
-    return key.strip(), value
+    return {key: [parse_value(part) for part in value.split(",") if part.strip()] for key, value in map(setting, texts)}
 
 
 def _with_command(request: Request, preset: str | None) -> Request:
@@ -218,6 +211,7 @@ def _with_command(request: Request, preset: str | None) -> Request:
     ]
     parts += ["--seeds", ",".join(map(str, request.seeds)) + ("," if len(request.seeds) == 1 else "")]
     parts += ["--partitioner", request.partitioner] if request.partitioner != "natural" else []
+    parts += ["--split", str(request.split)] if request.split else []
     parts += ["--preset", preset] if preset else []
     parts += ["--device", request.device] if request.device != "auto" else []
     parts += ["--sites", ",".join(request.sites)] if request.sites else []

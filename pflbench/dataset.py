@@ -49,6 +49,7 @@ class Dataset(Settings):
     name: ClassVar[str]  # "vessel" on the command line
     title: ClassVar[str]  # "Retinal vessels" in tables
     sites: ClassVar[tuple[str, ...]]  # every site, in the order of the paper's table; empty: whatever lies there
+    optional_sites: ClassVar[tuple[str, ...]] = ()  # not missed where they are absent: nobody can get them
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {}  # site -> images for training, for testing
     expected_subjects: ClassVar[Mapping[str, int]] = {}  # site -> subjects, where no split is published
     channels: ClassVar[int] = 3
@@ -105,6 +106,11 @@ class Dataset(Settings):
     def remarks(self) -> Sequence[str]:
         """Return sentences a reader of results should know (which labels, what was left out)."""
         return ()
+
+    @classmethod
+    def known_hashes(cls) -> Mapping[str, frozenset[str]]:
+        """Return site -> the first 16 hexadecimal digits of the SHA-256 of every file of the original release."""
+        return {}
 
     @classmethod
     def recognise(cls, files: Files) -> Sequence[Found]:

@@ -22,6 +22,7 @@ def run(
     seeds: int | Sequence[int] = 3,
     *,
     partitioner: str = "natural",
+    split: str | Path | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
@@ -36,7 +37,8 @@ def run(
 
     ``methods`` are names, "all", "paper", or Method values of your own (these run in this process). ``seeds``
     is a number of seeds or a list of them. ``settings`` and ``sweep`` are as on the command line:
-    ``{"recipe.rounds": 20, "resfim.delta": 0.2}``. ``jobs`` is the number of processes (default: one per core
+    ``{"recipe.rounds": 20, "resfim.delta": 0.2}``. ``split`` is a file that ``pflbench data show`` wrote, instead
+    of a partitioner. ``jobs`` is the number of processes (default: one per core
     on a CPU). ``listen`` is called with every event. Trials that are finished in ``out`` are not run again.
 
     Columns: see ``pflbench.results.scores``; values are Dice in 0..1. Raises UsageError before anything is
@@ -53,6 +55,7 @@ def run(
         dataset=dataset,
         seeds=numbered_seeds(seeds) if isinstance(seeds, int) else tuple(seeds),
         partitioner=partitioner,
+        split=Path(split) if split else None,
         preset=preset,
         settings=dict(settings or {}),
         sweep=dict(sweep or {}),

@@ -1,31 +1,53 @@
-"""A model on a set of cases -> one score per case."""
+"""A model on a set of cases -> each case's pixels by outcome."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pflbench.metrics import dice
+from pflbench.metrics import counts
 from pflbench.numerics import Numerics
 from pflbench.recipe import Recipe
 
 _PIXELS = 2**21  # per forward pass: enough to be quick, little enough for any memory
 
+# true positives, false positives, false negatives; then the same inside the field of view where it is known
+Score = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Cases that are only scored: N x C x H x W, N x 1 x H x W and, where one is known, the fields of view; uint8."""
+
+    images: Tensor
+    masks: Tensor
+    fields: Tensor | None = None
+
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, images: Tensor, masks: Tensor, recipe: Recipe, numerics: Numerics) -> list[float]:
-    """Return the Dice of each case in 0..1, in float32 and in evaluation mode; the model's mode is restored.
-
-    ``images`` N x C x H x W uint8, ``masks`` N x 1 x H x W uint8.
-    """
+def evaluate(model: nn.Module, cases: HeldOut, recipe: Recipe, numerics: Numerics) -> list[Score]:
+    """Return the score of each case, in float32 and in evaluation mode; the model's mode is restored."""
     was_training = model.training
     model.eval()
-    height, width = images.shape[-2:]
+    height, width = cases.images.shape[-2:]
     step = max(1, _PIXELS // (height * width * 16))
-    scores: list[float] = []
-    for start in range(0, len(images), step):
-        logits = model(numerics.images(images[start : start + step]))
-        found = logits.sigmoid() > recipe.threshold
-        scores += dice(found, masks[start : start + step].bool()).tolist()
+    scores: list[Score] = []
+    for start in range(0, len(cases.images), step):
+        part = slice(start, start + step)
+        found = model(numerics.images(cases.images[part])).sigmoid() > recipe.threshold
+        masks = cases.masks[part].bool()
+        fields = None if cases.fields is None else cases.fields[part].bool()
+        scores += _scores(found, masks, fields)
     model.train(was_training)
     return scores
+
+
+def _scores(found: Tensor, masks: Tensor, fields: Tensor | None) -> list[Score]:
+    whole = counts(found, masks)
+    if fields is None:
+        return list(whole)
+    known = fields.flatten(1).any(1).tolist()
+    inside = counts(found & fields, masks & fields)
+    return [(*all_, *within) if here else all_ for all_, within, here in zip(whole, inside, known, strict=True)]

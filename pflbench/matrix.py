@@ -19,6 +19,7 @@ from pflbench.plan import Plan, PlannedTrial
 from pflbench.recipe import Recipe
 from pflbench.results import Trial, read_trial, write_trial
 from pflbench.sites import Setting
+from pflbench.splitfile import Prescribed
 from pflbench.task import Task, open_task
 from pflbench.trial import EngineFactory, Listener, existing, run_trial
 from pflbench.wire import Worker
@@ -73,7 +74,7 @@ def _decode(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:
 
     source = plan.source
     for height, width in {(t.spec["recipe"]["image_height"], t.spec["recipe"]["image_width"]) for t in todo}:
-        open_cache(source.dataset, source.cases, source.content, height, width, report)
+        open_cache(source.dataset, source.index, source.content, height, width, report)
 
 
 def _task(plan: Plan, trial: PlannedTrial) -> Task:
@@ -90,7 +91,7 @@ def _clients_in_parallel(plan: Plan, todo: list[PlannedTrial], jobs: int, listen
     for trial in todo:
 
         def engine(method: Method, setting: Setting, task: Task, trial: PlannedTrial = trial) -> Engine:
-            samples = task.card.clients
+            samples = {**task.card.clients, **dict.fromkeys(task.card.guests, 0)}
             workers = [Worker() for _ in range(min(jobs, len(samples)))]
             return Workers(workers, _opening(plan, trial), samples)
 
@@ -105,8 +106,12 @@ def _run_here(plan: Plan, trial: PlannedTrial, engine_of: EngineFactory, listen:
 
 
 def _opening(plan: Plan, trial: PlannedTrial) -> dict[str, Any]:
-    root = plan.source.dataset.root
-    return {"spec": dict(trial.spec), "root": str(root.resolve()) if root else None}
+    root, split = plan.source.dataset.root, plan.source.partitioner
+    return {
+        "spec": dict(trial.spec),
+        "root": str(root.resolve()) if root else None,
+        "split": str(split.path) if isinstance(split, Prescribed) else None,
+    }
 
 
 def _gradients(trial: PlannedTrial) -> int:

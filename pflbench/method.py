@@ -21,12 +21,13 @@ class TaskCard:
     """What a method may know about a task before it starts: names and numbers, no images."""
 
     dataset: str
-    clients: Mapping[str, int]  # client -> training images
+    clients: Mapping[str, int]  # client -> training images; every one trains
     channels: int
     height: int
     width: int
     epochs: int  # local epochs per round
     rounds: int
+    guests: tuple[str, ...] = ()  # clients that never train and are only tested
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Method(Settings):
     citation: ClassVar[str]  # authors, title, year, link
     travels: ClassVar[str]  # what leaves a hospital, in words
     aliases: ClassVar[tuple[str, ...]] = ()  # other spellings of the name
+    # it has one model for everybody, which also serves a hospital that never trains; subclasses do not inherit it
+    newcomers: ClassVar[bool] = False
     in_paper: ClassVar[bool] = False  # one of the five methods of arXiv:2603.14848; subclasses do not inherit it
 
     def client_setup(self, client: Client) -> Message | None:
@@ -69,6 +72,13 @@ class Method(Settings):
     @abstractmethod
     def client_receive(self, client: Client, message: Message) -> None:
         """Every round, at each client: take in the server's message ({} where it sent none)."""
+
+    def newcomer(self, outbox: Outbox) -> Message:
+        """Return what a hospital that never trains is sent, for its ``client_receive``; asked where ``newcomers``.
+
+        Default: what any other client is sent, since there is one model for everybody.
+        """
+        return next(iter(outbox.values()), {})
 
     def personal_model(self, client: Client) -> nn.Module:
         """Return the model that is evaluated for this client."""

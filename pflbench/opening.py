@@ -11,9 +11,11 @@ from typing import Any
 from pflbench.engines.in_process import InProcess
 from pflbench.errors import UsageError
 from pflbench.method import Method
+from pflbench.partition import Partitioner
 from pflbench.plugins import registry
 from pflbench.recipe import Recipe
 from pflbench.sites import Setting
+from pflbench.splitfile import Prescribed
 from pflbench.steps import Site
 from pflbench.task import Source, Task, open_source, open_task
 
@@ -24,24 +26,33 @@ def open_method(spec: Mapping[str, Any]) -> Method:
 
 
 @functools.lru_cache(maxsize=4)
-def _source(described: str, root: Path | None) -> Source:
+def _source(described: str, root: Path | None, split: Path | None) -> Source:
     dataset_spec, partitioner_spec = json.loads(described)
     dataset = registry().dataset(dataset_spec["name"]).find(root, **dataset_spec["settings"])
     if dataset is None:
         raise UsageError(f"no {dataset_spec['name']} data in {root} any more.")
-    partitioner = registry().partitioner(partitioner_spec["name"]).of(partitioner_spec["settings"])
+    partitioner = _partitioner(partitioner_spec, split)
     source = open_source(dataset, tuple(dataset_spec["sites"]), partitioner)
     if source.digest != dataset_spec["digest"]:
         raise UsageError(f"the {dataset.name} data in {root} has changed since this trial was planned.")
     return source
 
 
-def open_spec(spec: Mapping[str, Any], root: Path | None) -> tuple[Method, Task]:
-    """Return method and task of a specification, with the data below ``root``.
+def _partitioner(spec: Mapping[str, Any], split: Path | None) -> Partitioner:
+    if split is None:
+        return registry().partitioner(spec["name"]).of(spec["settings"])
+    found = Prescribed.read(split)
+    if found.digest != spec["settings"]["digest"]:
+        raise UsageError(f"{split} has changed since this trial was planned.")
+    return found
+
+
+def open_spec(spec: Mapping[str, Any], root: Path | None, split: Path | None = None) -> tuple[Method, Task]:
+    """Return method and task of a specification, with the data below ``root`` and the split file, if it has one.
 
     Raises UsageError where the data is not what the specification says.
     """
-    source = _source(json.dumps([spec["dataset"], spec["partitioner"]]), root)
+    source = _source(json.dumps([spec["dataset"], spec["partitioner"]]), root, split)
     task = open_task(source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"])
     if task.split != spec["split"]:
         raise UsageError("the split drawn here is not that of the specification.")

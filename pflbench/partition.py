@@ -24,6 +24,11 @@ class Split:
     val: tuple[Case, ...]
     test: tuple[Case, ...]
 
+    @property
+    def is_guest(self) -> bool:
+        """Say whether the client never trains and is only tested."""
+        return bool(self.test) and not self.train and not self.val
+
 
 @dataclass(frozen=True)
 class Partitioner(Settings):
@@ -31,7 +36,10 @@ class Partitioner(Settings):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    needs_foreground: ClassVar[bool] = False  # cases are given with their ``foreground`` filled in
+
+    def wants_foreground(self) -> bool:
+        """Say whether ``assign`` must be given cases whose ``foreground`` is filled in: their masks are read first."""
+        return False
 
     @abstractmethod
     def assign(self, cases: Sequence[Case], rng: np.random.Generator) -> Mapping[str, Sequence[Case]]:
@@ -73,12 +81,15 @@ def _draw(subjects: list[str], share: float, rng: np.random.Generator) -> set[st
 
 
 def check(splits: Mapping[str, Split]) -> None:
-    """Raise UsageError where a case or subject is used twice or a client lacks a split."""
+    """Raise UsageError where a case or subject is used twice or a client lacks a split.
+
+    A guest, which has test cases only, lacks none; but somebody must train.
+    """
     owner: dict[tuple[str, str], tuple[str, str]] = {}
     seen: set[str] = set()
     for client, split in splits.items():
         for kind, cases in (("train", split.train), ("val", split.val), ("test", split.test)):
-            if not cases:
+            if not cases and not split.is_guest:
                 raise UsageError(
                     f"client {client!r} has no {kind} case; every client needs training, validation and test cases."
                 )
@@ -92,6 +103,8 @@ def check(splits: Mapping[str, Split]) -> None:
                         f"subject {case.subject!r} of {case.site} is in {first[0]}/{first[1]} and in {client}/{kind}; "
                         "one person's images must stay together."
                     )
+    if all(split.is_guest for split in splits.values()):
+        raise UsageError("no client has a training case; somebody must train.")
 
 
 def split_hash(splits: Mapping[str, Split]) -> str:

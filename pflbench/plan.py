@@ -20,6 +20,7 @@ from pflbench.partition import Partitioner, Split, split_hash
 from pflbench.plugins import Plugin, Registry
 from pflbench.recipe import Recipe
 from pflbench.spec import folder_name, label, specification
+from pflbench.splitfile import Prescribed
 from pflbench.task import Source, card, chosen_sites, locate, open_source
 
 
@@ -31,6 +32,7 @@ class Request:
     dataset: str = "vessel"
     seeds: tuple[int, ...] = (0, 1, 2)
     partitioner: str = "natural"
+    split: Path | None = None  # a split file, instead of a partitioner
     preset: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # "resfim.delta" -> value
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "resfim.delta" -> values
@@ -85,18 +87,15 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             raise UsageError(f"the sweep of {key} names no value; write {key}=V1,V2.")
         if key in request.settings:
             raise UsageError(f"{key} is both set and swept; leave one out.")
-    options = _by_owner(request.settings)
-    swept = _by_owner(request.sweep)
+    options = settings_by_owner(request.settings)
+    swept = settings_by_owner(request.sweep)
     dataset_class = registry.dataset(request.dataset)
     dataset = locate(dataset_class, registry.dataset, request.data_root, options.pop(dataset_class.name, {}))
-    partitioner_class = registry.partitioner(request.partitioner)
-    partitioner = partitioner_class.of(options.pop(partitioner_class.name, {}))
-    recipes = _recipes(dataset, request.preset, options.pop("recipe", {}), swept.pop("recipe", {}))
+    partitioner = open_partitioner(request, registry, options)
+    recipes = recipes_of(dataset, request.preset, options.pop("recipe", {}), swept.pop("recipe", {}))
     methods = _methods(request.methods, registry, options, swept)
-    _refuse_unused(
-        options, swept, [dataset_class.name, partitioner_class.name, "recipe", *(m.name for m, _ in methods)]
-    )
-    source = open_source(dataset, chosen_sites(dataset, request.sites), partitioner)
+    _refuse_unused(options, swept, [dataset_class.name, partitioner.name, "recipe", *(m.name for m, _ in methods)])
+    source = open_source(dataset, sites_for(dataset, request.sites, partitioner), partitioner)
     trials: list[PlannedTrial] = []
     skipped: list[str] = []
     for recipe in recipes:
@@ -107,6 +106,24 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     distinct = list({trial.name: trial for trial in trials}.values())  # a sweep may come to the same twice
     ordered = sorted(distinct, key=lambda trial: request.seeds.index(trial.spec["seed"]))
     return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out)
+
+
+def open_partitioner(request: Request, registry: Registry, options: dict[str, dict[str, Any]]) -> Partitioner:
+    """Return the partitioner with its settings, which are taken out of ``options``, or that of the split file."""
+    if request.split is not None:
+        if request.partitioner != "natural":
+            raise UsageError(f"--split and --partitioner {request.partitioner} contradict each other; give one.")
+        return Prescribed.read(request.split)
+    cls = registry.partitioner(request.partitioner)
+    return cls.of(options.pop(cls.name, {}))
+
+
+def sites_for(dataset: Dataset, wanted: Sequence[str] | None, partitioner: Partitioner) -> tuple[str, ...]:
+    """Return the sites of the federation: those asked for, or those that the split file names."""
+    if isinstance(partitioner, Prescribed) and not wanted:
+        here = dataset.available()
+        return partitioner.sites(here, {site: dataset.cases(site) for site in here})
+    return chosen_sites(dataset, wanted)
 
 
 def _trials_of_seed(
@@ -123,7 +140,7 @@ def _trials_of_seed(
     task = card(source, recipe, splits)
     trials = []
     for method, plugin in methods:
-        reason = method.unsuitable(task)
+        reason = method.unsuitable(task) or _without_newcomers(method, task)
         if reason:
             skipped.append(f"{method.title} is skipped: {reason}")
             continue
@@ -142,6 +159,12 @@ def _trials_of_seed(
     return trials
 
 
+def _without_newcomers(method: Method, task: TaskCard) -> str | None:
+    if not task.guests or vars(type(method)).get("newcomers"):
+        return None
+    return f"it has no model for a hospital that never trains ({', '.join(task.guests)})."
+
+
 def _counts(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
     return [
         {"name": client, "train": len(split.train), "val": len(split.val), "test": len(split.test)}
@@ -153,7 +176,7 @@ def _partitioner_spec(partitioner: Partitioner) -> dict[str, Any]:
     return {"name": partitioner.name, "title": partitioner.title, "settings": partitioner.settings()}
 
 
-def _by_owner(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def settings_by_owner(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return "resfim.delta" -> value as {"resfim": {"delta": value}}."""
     owners: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
@@ -173,6 +196,19 @@ def parse_value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text.strip()
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Return name and text of ``OWNER.NAME=VALUE``. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} sets nothing; write OWNER.NAME=VALUE, as in resfim.delta=0.2.")
+    return key.strip(), value
+
+
+def parsed_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Return name -> value of texts ``OWNER.NAME=VALUE``. Raises UsageError."""
+    return {key: parse_value(value) for key, value in map(setting, texts)}
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -199,9 +235,10 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-def _recipes(
+def recipes_of(
     dataset: Dataset, preset: str | None, fixed: Mapping[str, Any], swept: Mapping[str, Sequence[Any]]
 ) -> list[Recipe]:
+    """Return the preset's recipe with what is set, once for each combination of what is swept."""
     name = preset or dataset.default_preset
     if name not in dataset.presets:
         raise unknown(f"preset of {dataset.name}", name, dataset.presets)
@@ -296,6 +333,7 @@ def _about(method: Method, source: Source, clients: list[dict[str, Any]], comman
         "clients": clients,
         "licences": {site: dataset.licence.get(site, "unknown") for site in source.sites},
         "citations": {site: dataset.citation.get(site, "") for site in source.sites},
+        "remarks": list(dataset.remarks()),
         "method_citation": method.citation,
         "method_summary": summary,
         "travels": method.travels,

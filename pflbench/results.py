@@ -13,18 +13,25 @@ from typing import Any, Literal
 
 import pandas as pd
 
-FORMAT = 1  # of the folder; another format is never read as this one
+from pflbench.metrics import dice
+
+FORMAT = 2  # of the folder; another format is never read as this one
 TRIAL = "trial.json"
 State = Literal["running", "finished", "failed"]
 
 # the tables of a trial: name -> columns. Only timing.csv may differ between two runs of one trial.
+# cases: the volume a slice is cut from (or nothing), Dice inside the field of view where one is known, and pixels
+# by outcome (true positives, false positives, false negatives), from which other scores can be computed.
 TABLES: dict[str, tuple[str, ...]] = {
     "rounds": ("round", "client", "split", "dice", "loss"),
-    "cases": ("chosen", "round", "client", "site", "subject", "case", "dice"),
+    "cases": ("chosen", "round", "client", "site", "subject", "volume", "case", "dice", "dice_fov", "tp", "fp", "fn"),
     "logs": ("round", "client", "key", "value"),
     "ledger": ("round", "client", "direction", "bytes"),
     "timing": ("round", "client", "stage", "seconds", "peak_mib"),
 }
+
+
+_WORDS = ("client", "case", "volume", "subject", "site", "key", "split", "chosen", "stage", "direction")
 
 
 class ResultsError(Exception):
@@ -89,7 +96,7 @@ class Trial:
             return pd.DataFrame(columns=columns)
         try:
             # a site may be called NA; only numbers can be missing
-            words = dict.fromkeys(("client", "case", "subject", "site", "key", "split", "chosen", "stage"), str)
+            words = dict.fromkeys(_WORDS, str)
             missing = {name: [""] for name in columns if name not in words}
             frame = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=missing)
         except (ValueError, OSError) as error:
@@ -166,8 +173,10 @@ def scores(trials: Iterable[Trial]) -> pd.DataFrame:
     """Return the tidy frame of final test scores.
 
     Columns: trial, group, dataset, simulated, method, title, settings, seed, chosen ("best": the client's
-    best validation round in the second half; "last": the last round), round, client, metric, value
-    (mean over the client's test cases, in 0..1), cases. Unfinished trials give no rows.
+    best validation round in the second half; "last": the last round), round, client, metric ("dice": per
+    case, which is a slice where volumes were cut; "dice_fov": inside the field of view, where every test case
+    of the client has one; "dice_volume": over all slices of a volume together), value (mean over the client's
+    test cases or volumes, in 0..1), cases (how many of them). Unfinished trials give no rows.
     """
     frames = [_scores(trial) for trial in trials if trial.state == "finished"]
     columns = ["trial", "group", "dataset", "simulated", "method", "title", "settings", "seed"]
@@ -177,10 +186,8 @@ def scores(trials: Iterable[Trial]) -> pd.DataFrame:
 
 def _scores(trial: Trial) -> pd.DataFrame:
     cases = trial.table("cases")
-    means = cases.groupby(["chosen", "round", "client"], sort=False)["dice"].agg(["mean", "size"]).reset_index()
-    means = means.rename(columns={"mean": "value", "size": "cases"})
     method, dataset = trial.spec["method"], trial.spec["dataset"]
-    return means.assign(
+    return pd.concat(_means(cases), ignore_index=True).assign(
         trial=trial.id,
         group=trial.group,
         dataset=dataset["name"],
@@ -189,8 +196,29 @@ def _scores(trial: Trial) -> pd.DataFrame:
         title=method["title"],
         settings=method["label"],
         seed=trial.spec["seed"],
-        metric="dice",
     )
+
+
+_OWNER = ["chosen", "round", "client"]
+
+
+def _means(cases: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return each client's mean of every metric that its cases allow."""
+    found = [_mean(cases, "dice", "dice")]
+    inside = cases.groupby("client")["dice_fov"].transform(lambda scores: scores.notna().all())
+    if inside.any():
+        found.append(_mean(cases[inside], "dice_fov", "dice_fov"))
+    slices = cases[cases["volume"] != ""]
+    if len(slices):
+        volumes = slices.groupby([*_OWNER, "site", "volume"], sort=False)[["tp", "fp", "fn"]].sum().reset_index()
+        scored = volumes.assign(dice=[dice(*row) for row in volumes[["tp", "fp", "fn"]].to_numpy().tolist()])
+        found.append(_mean(scored, "dice", "dice_volume"))
+    return found
+
+
+def _mean(rows: pd.DataFrame, column: str, metric: str) -> pd.DataFrame:
+    means = rows.groupby(_OWNER, sort=False)[column].agg(["mean", "size"]).reset_index()
+    return means.rename(columns={"mean": "value", "size": "cases"}).assign(metric=metric)
 
 
 def discard(folder: Path) -> None:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from pflbench.engines import Engine
 from pflbench.errors import TrialFailed
+from pflbench.evaluation import Score
 from pflbench.message import Inbox, Message, Outbox, ReadOnly, check, copied, encoded_size
 from pflbench.method import Method
+from pflbench.metrics import dice
 from pflbench.results import TABLES
 from pflbench.sites import Server, Setting
 from pflbench.steps import Reply, Stage
@@ -27,6 +29,7 @@ class CaseLabel:
 
     site: str
     subject: str
+    volume: str  # the scan it is a slice of, or ""
     id: str
 
 
@@ -43,7 +46,11 @@ class Progress:
 
 
 class Federation:
-    """One trial in progress: a method, its clients behind an engine, and the server."""
+    """One trial in progress: a method, its clients behind an engine, and the server.
+
+    ``samples`` are the training images of each client that trains; clients that only have ``test_cases`` are
+    guests: they never send anything, and are scored with what ``Method.newcomer`` sends them.
+    """
 
     def __init__(
         self,
@@ -56,7 +63,8 @@ class Federation:
         self._method, self._setting, self._engine = method, setting, engine
         self._test_cases = test_cases
         self._shares = {client: count / sum(samples.values()) for client, count in samples.items()}
-        self._clients = list(samples)
+        self._clients = list(samples)  # who trains
+        self._tested = list(test_cases)  # and guests, who are only tested, in the order of the federation
         self.progress = Progress()
 
     def play(self) -> Iterator[int]:
@@ -81,8 +89,22 @@ class Federation:
             self._row("rounds", round, client, "train", None, reply.loss)
         inbox = {client: reply.message for client, reply in replies.items() if reply.message}
         outbox = self._server("update", round, inbox)
-        self._deliver("receive", round, {client: outbox.get(client, {}) for client in self._clients})
+        messages = {client: outbox.get(client, {}) for client in self._clients}
+        guests = [client for client in self._tested if client not in messages]
+        if guests:
+            messages |= dict.fromkeys(guests, self._for_newcomers(round, outbox))
+        self._deliver("receive", round, messages)
         self._evaluate(round)
+
+    def _for_newcomers(self, round: int, outbox: Outbox) -> Message:
+        """Return what guests are sent. Raises TrialFailed that names method and round."""
+        try:
+            message = _ordinary(self._method.newcomer(outbox))
+            check(message)
+            return message
+        except Exception as error:
+            what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
+            raise TrialFailed(f"{self._method.name}.newcomer, round {round}: {what}") from error
 
     def _run(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> dict[str, Reply]:
         replies = self._engine.run(stage, round, messages)
@@ -129,30 +151,34 @@ class Federation:
         recipe, best = self._setting.recipe, self.progress.best
         means = {}
         for client, reply in self._run("val", round, {client: {} for client in self._clients}).items():
-            means[client] = sum(reply.scores) / len(reply.scores)
+            means[client] = _mean_dice(reply.scores)
             self._row("rounds", round, client, "val", means[client], None)
         self.progress.val_dice = sum(means.values()) / len(means)
+        # a guest has no validation cases: its round is the one that is best for those who train, on average
+        means = {client: means.get(client, self.progress.val_dice) for client in self._tested}
         improved = [
             client
-            for client in self._clients
+            for client in self._tested
             if recipe.selects_from(round) and (client not in best or means[client] > best[client]["dice"])
         ]
-        last = self._clients if round == recipe.rounds else []
-        tested = [client for client in self._clients if client in improved or client in last]
+        last = self._tested if round == recipe.rounds else []
+        tested = [client for client in self._tested if client in improved or client in last]
         for client, reply in self._run("test", round, {client: {} for client in tested}).items():
-            self._row("rounds", round, client, "test", sum(reply.scores) / len(reply.scores), None)
+            self._row("rounds", round, client, "test", _mean_dice(reply.scores), None)
             if client in improved:
                 best[client] = {"dice": means[client], "round": round}
                 self._record_cases("best", round, client, reply.scores)
             if client in last:
                 self._record_cases("last", round, client, reply.scores)
 
-    def _record_cases(self, chosen: str, round: int, client: str, scores: Sequence[float]) -> None:
+    def _record_cases(self, chosen: str, round: int, client: str, scores: Sequence[Score]) -> None:
         table = self.progress.tables["cases"]
         table[:] = [row for row in table if not (row[0] == chosen and row[2] == client)]
-        for case, dice in zip(self._test_cases[client], scores, strict=True):
-            self._row("cases", chosen, round, client, case.site, case.subject, case.id, dice)
-        table.sort(key=lambda row: (row[0], self._clients.index(row[2])))  # whichever client improved first
+        for case, score in zip(self._test_cases[client], scores, strict=True):
+            names = (case.site, case.subject, case.volume, case.id)
+            inside = dice(*score[3:]) if len(score) > 3 else None
+            self._row("cases", chosen, round, client, *names, dice(*score[:3]), inside, *score[:3])
+        table.sort(key=lambda row: (row[0], self._tested.index(row[2])))  # whichever client improved first
 
     def _row(self, table: str, *values: Any) -> None:
         self.progress.tables[table].append(list(values))
@@ -180,6 +206,10 @@ class Federation:
             tables=json.loads(kept["tables"]),
             val_dice=kept["val_dice"],
         )
+
+
+def _mean_dice(scores: Sequence[Score]) -> float:
+    return sum(dice(*score[:3]) for score in scores) / len(scores)
 
 
 def _check_outbox(outbox: Outbox, clients: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pflbench.errors import TrialFailed
-from pflbench.evaluation import evaluate
+from pflbench.evaluation import HeldOut, Score, evaluate
 from pflbench.message import Message, ReadOnly, check, copied, moved
 from pflbench.method import Method
 from pflbench.sites import Client, Memory, Setting, TrainingData
@@ -30,7 +30,7 @@ class Reply:
     log: Mapping[str, float] = field(default_factory=dict)
     loss: float | None = None  # mean training loss of the step
     gradients: int = 0  # per-image gradients taken
-    scores: tuple[float, ...] = ()  # Dice per case, of an evaluation
+    scores: tuple[Score, ...] = ()  # per case, of an evaluation
     seconds: float = 0.0
     peak_mib: float = 0.0
 
@@ -44,7 +44,7 @@ class Site:
         method: Method,
         setting: Setting,
         training: TrainingData,
-        held_out: Mapping[str, TrainingData],
+        held_out: Mapping[str, HeldOut],
     ) -> None:
         self.name, self._method, self._setting = name, method, setting
         self._training, self._held_out = training, held_out
@@ -93,10 +93,9 @@ class Site:
         loss = sum(client.losses) / len(client.losses) if client.losses else None
         return Reply(message=sent or {}, log=_numbers(client.log), loss=loss, gradients=client.gradients)
 
-    def _scores(self, client: Client, split: str) -> list[float]:
-        cases = self._held_out[split]
+    def _scores(self, client: Client, split: str) -> list[Score]:
         model = self._method.personal_model(client)
-        return evaluate(model, cases.images, cases.masks, self._setting.recipe, self._setting.numerics)
+        return evaluate(model, self._held_out[split], self._setting.recipe, self._setting.numerics)
 
     def _keep(self) -> None:
         """Replace the state by a copy: what is kept is what it was when the step ended."""

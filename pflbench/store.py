@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from pflbench.errors import DataError
 from pflbench.release import Item
+from pflbench.results import write_json
 
 INDEX = "index.json"
 FORMAT = 1
@@ -37,7 +38,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoredSite:
-    """One imported site: its items, whose ``files`` lie in the store, and each file's hash."""
+    """One imported site: its items, whose ``files`` lie in the store, and what is known of each file."""
 
     site: str
     release: str
@@ -55,6 +56,21 @@ class StoredSite:
                 "'pflbench data import' to mend it."
             )
         return file.sha256
+
+    def at(self, folder: Path) -> StoredSite:
+        """Return the same site in another folder."""
+        files = {
+            item: {
+                role: replace(file, path=folder / file.path.relative_to(self.folder)) for role, file in roles.items()
+            }
+            for item, roles in self.files.items()
+        }
+        items = {name: replace(item, files=_paths(files[name])) for name, item in self.items.items()}
+        return replace(self, folder=folder, items=items, files=files)
+
+
+def _paths(files: Mapping[str, StoredFile]) -> dict[str, Path]:
+    return {role: file.path for role, file in files.items()}
 
 
 @dataclass(frozen=True)
@@ -86,8 +102,8 @@ def _read(root: Path) -> dict[str, Any]:
             raise DataError(
                 f"{root / INDEX} has format {content['format']!r}, this version reads {FORMAT}; import again."
             )
-        return dict(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {"dataset": str(content["dataset"]), "sites": dict(content["sites"].items())}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{root / INDEX} cannot be read ({error!r}); import the dataset again.") from error
 
 
@@ -96,15 +112,11 @@ def _site(root: Path, site: str, row: Mapping[str, Any]) -> StoredSite:
     items, files = {}, {}
     try:
         for entry in row["items"]:
-            stored = {
-                role: StoredFile(folder / f["path"], f["sha256"], f["bytes"], f["modified"], f["name"])
-                for role, f in entry["files"].items()
-            }
-            files[entry["id"]] = stored
+            files[entry["id"]] = {role: _file(folder, file) for role, file in entry["files"].items()}
             items[entry["id"]] = Item(
                 id=entry["id"],
                 subject=entry["subject"],
-                files={role: file.path for role, file in stored.items()},
+                files=_paths(files[entry["id"]]),
                 split=entry["split"],
                 traits=entry["traits"],
                 facts=entry["facts"],
@@ -112,3 +124,37 @@ def _site(root: Path, site: str, row: Mapping[str, Any]) -> StoredSite:
         return StoredSite(site, row["release"], folder, items, files, tuple(row["remarks"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{root / INDEX} is broken at {site} ({error!r}); import the dataset again.") from error
+
+
+def _file(folder: Path, row: Mapping[str, Any]) -> StoredFile:
+    return StoredFile(folder / row["path"], row["sha256"], row["bytes"], row["modified"], row["name"])
+
+
+def write_index(root: Path, dataset: str, sites: Mapping[str, StoredSite]) -> None:
+    """Replace the index of a store, in one move."""
+    rows = {site: _site_row(stored) for site, stored in sites.items()}
+    write_json(root / INDEX, {"format": FORMAT, "dataset": dataset, "sites": rows})
+
+
+def _site_row(site: StoredSite) -> dict[str, Any]:
+    return {
+        "release": site.release,
+        "folder": site.folder.name,
+        "remarks": list(site.remarks),
+        "items": [_item_row(site, item) for item in site.items.values()],
+    }
+
+
+def _item_row(site: StoredSite, item: Item) -> dict[str, Any]:
+    files = {
+        role: {
+            "path": file.path.relative_to(site.folder).as_posix(),
+            "name": file.name,
+            "sha256": file.sha256,
+            "bytes": file.bytes,
+            "modified": file.modified,
+        }
+        for role, file in site.files[item.id].items()
+    }
+    plain = {"id": item.id, "subject": item.subject, "split": item.split}
+    return {**plain, "traits": dict(item.traits), "facts": dict(item.facts), "files": files}

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 import torch
 
 from pflbench import pixels, seeds
 from pflbench.dataset import Case, Dataset
 from pflbench.errors import UsageError, unknown
+from pflbench.evaluation import HeldOut
 from pflbench.method import TaskCard
 from pflbench.partition import Partitioner, Split, check, divide, split_hash
 from pflbench.recipe import Recipe
 from pflbench.results import hash_of
 from pflbench.rounds import CaseLabel
 from pflbench.sites import TrainingData
+from pflbench.splitfile import Prescribed
 
 DATA_VARIABLE = "PFLBENCH_DATA"
 _PARTITION_SEED = 0  # clients are the same for every seed of a run; a partitioner may have a seed of its own
@@ -65,9 +68,10 @@ def locate(
 
 def chosen_sites(dataset: Dataset, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """Return the sites of the federation. Raises UsageError naming those that are unknown or missing."""
-    known, here = dataset.sites, list(dataset.available())
+    here = list(dataset.available())
+    known = dataset.sites or here
     if not wanted:
-        missing = [site for site in known if site not in here]
+        missing = [site for site in known if site not in here and site not in dataset.optional_sites]
         if missing:
             raise UsageError(
                 f"{dataset.name} lacks the sites {', '.join(missing)} in {dataset.root}; "
@@ -96,18 +100,15 @@ class Source:
     dataset: Dataset
     sites: tuple[str, ...]
     partitioner: Partitioner
-    holdings: Mapping[str, tuple[Case, ...]]  # client -> cases
-    content: Mapping[str, str]  # case id -> hash of its content
-
-    @property
-    def cases(self) -> list[Case]:
-        """All cases that some client holds."""
-        return [case for cases in self.holdings.values() for case in cases]
+    index: Mapping[str, tuple[Case, ...]]  # site -> all its cases
+    holdings: Mapping[str, tuple[Case, ...]]  # client -> its cases; some may be with nobody
+    content: Mapping[str, str]  # case id -> hash of its content, of all cases
 
     @property
     def digest(self) -> str:
-        """A hash of every case's content."""
-        return hash_of(sorted(self.content.items()), 16)
+        """A hash of the content of every case that some client holds."""
+        held = sorted(case.id for cases in self.holdings.values() for case in cases)
+        return hash_of([(case, self.content[case]) for case in held], 16)
 
     def splits(self, recipe: Recipe, seed: int) -> dict[str, Split]:
         """Return each client's train, validation and test cases for a seed. Raises UsageError for a leak."""
@@ -122,13 +123,19 @@ class Source:
 
 def open_source(dataset: Dataset, sites: tuple[str, ...], partitioner: Partitioner) -> Source:
     """Index the sites and give their cases to clients. Raises UsageError or DataError."""
-    cases = [case for site in sites for case in dataset.cases(site)]
+    index = {site: tuple(dataset.cases(site)) for site in sites}
+    cases = [case for own in index.values() for case in own]
     if len({case.id for case in cases}) < len(cases):
         raise UsageError(f"{dataset.name} lists a case twice; ids must be unique within a dataset.")
+    content = pixels.digests(dataset, cases)
+    if isinstance(partitioner, Prescribed):
+        partitioner.verify(content)
+    if partitioner.wants_foreground():
+        shares = pixels.foreground(dataset, cases, content)
+        cases = [replace(case, foreground=shares[case.id]) for case in cases]
     rng = seeds.numpy_generator(_PARTITION_SEED, "partition", partitioner.name)
     holdings = {client: tuple(own) for client, own in partitioner.assign(cases, rng).items()}
-    held = [case for own in holdings.values() for case in own]
-    return Source(dataset, sites, partitioner, holdings, pixels.digests(dataset, held))
+    return Source(dataset, sites, partitioner, index, holdings, content)
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ class ClientData:
     """One client's pixels, apart by what they are used for."""
 
     training: TrainingData
-    held_out: Mapping[str, TrainingData]  # "val", "test"
+    held_out: Mapping[str, HeldOut]  # "val", "test"
     test_cases: tuple[CaseLabel, ...]
 
 
@@ -153,8 +160,9 @@ def card(source: Source, recipe: Recipe, splits: Mapping[str, Split]) -> TaskCar
     """Return the names and numbers of a task."""
     return TaskCard(
         dataset=source.dataset.name,
-        clients={client: len(split.train) for client, split in splits.items()},
-        channels=source.dataset.channels,
+        clients={client: len(split.train) for client, split in splits.items() if not split.is_guest},
+        guests=tuple(client for client, split in splits.items() if split.is_guest),
+        channels=source.dataset.image_channels(),
         height=recipe.image_height,
         width=recipe.image_width,
         epochs=recipe.epochs,
@@ -166,18 +174,30 @@ def open_task(source: Source, recipe: Recipe, seed: int, device: str) -> Task:
     """Bring each client's pixels, from the cache, to the training device."""
     splits = source.splits(recipe, seed)
     height, width = recipe.image_height, recipe.image_width
-    cache = pixels.open_cache(source.dataset, source.cases, source.content, height, width)
+    cache = pixels.open_cache(source.dataset, source.index, source.content, height, width)
+    nothing = pixels.Decoded(
+        np.zeros((0, source.dataset.image_channels(), height, width), np.uint8),
+        np.zeros((0, 1, height, width), np.uint8),
+        None,
+    )
 
-    def load(cases: Sequence[Case]) -> TrainingData:
-        rows = [cache.rows[case.id] for case in cases]
-        images, masks = torch.from_numpy(cache.images[rows]), torch.from_numpy(cache.masks[rows])
-        return TrainingData(images.to(device), masks.to(device))
+    def load(cases: Sequence[Case]) -> pixels.Decoded:
+        return cache.take(cases) if cases else nothing
+
+    def training(cases: Sequence[Case]) -> TrainingData:
+        found = load(cases)
+        return TrainingData(torch.from_numpy(found.images).to(device), torch.from_numpy(found.masks).to(device))
+
+    def held_out(cases: Sequence[Case]) -> HeldOut:
+        found = load(cases)
+        fields = None if found.fields is None else torch.from_numpy(found.fields).to(device)
+        return HeldOut(torch.from_numpy(found.images).to(device), torch.from_numpy(found.masks).to(device), fields)
 
     clients = {
         client: ClientData(
-            training=load(split.train),
-            held_out={"val": load(split.val), "test": load(split.test)},
-            test_cases=tuple(CaseLabel(case.site, case.subject, case.id) for case in split.test),
+            training=training(split.train),
+            held_out={"val": held_out(split.val), "test": held_out(split.test)},
+            test_cases=tuple(CaseLabel(case.site, case.subject, case.volume or "", case.id) for case in split.test),
         )
         for client, split in splits.items()
     }

@@ -31,6 +31,7 @@ def print_plan(plan: Plan, todo: Sequence[PlannedTrial], jobs: int, console: Con
 def print_summary(trials: Sequence[Trial], console: Console) -> None:
     """Print the mean Dice over seeds of every method; trials that may not be compared stand in tables apart."""
     frame = scores(trials)
+    frame = frame[frame.metric == "dice"]
     for number, (_, group) in enumerate(frame[frame.chosen == "best"].groupby("group", sort=False), 1):
         clients = list(dict.fromkeys(group.client))
         note = f", recipe {number} of the sweep" if frame.group.nunique() > 1 else ""

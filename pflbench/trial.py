@@ -101,8 +101,8 @@ def _run_locked(
 
 
 def _federation(method: Method, setting: Setting, engine: Engine, task: Task) -> Federation:
-    samples = task.card.clients
-    return Federation(method, setting, engine, samples, {name: data.test_cases for name, data in task.clients.items()})
+    test_cases = {name: data.test_cases for name, data in task.clients.items()}
+    return Federation(method, setting, engine, task.card.clients, test_cases)
 
 
 def _play(trial: Trial, federation: Federation, listen: Listener) -> Trial:

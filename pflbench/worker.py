@@ -104,7 +104,8 @@ class Serving:
 
 
 def _opened(command: Mapping[str, Any]) -> tuple[Method, Task]:
-    return open_spec(command["spec"], Path(command["root"]) if command["root"] else None)
+    root, split = (Path(command[name]) if command[name] else None for name in ("root", "split"))
+    return open_spec(command["spec"], root, split)
 
 
 if __name__ == "__main__":

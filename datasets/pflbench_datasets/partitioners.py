@@ -1,20 +1,20 @@
-"""Who holds which images: one client per site, or clients that mix the sites in Dirichlet shares."""
+"""The built-in partitioners; here those whose clients are the sites themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from pflbench.api import Case, Partitioner, UsageError
+from pflbench_datasets.mixtures import Dirichlet, Iid, Quantity
+from pflbench_datasets.sharing import by_subject, role
+from pflbench_datasets.traits import Trait
 
-_DRAWS = 2000  # how often shares are redrawn before a Dirichlet partition is given up
-
-Counts = NDArray[np.int64]
+__all__ = ["Dirichlet", "Few", "Iid", "LeaveOneSiteOut", "Natural", "Quantity", "Trait"]
 
 
 @dataclass(frozen=True)
@@ -33,91 +33,86 @@ class Natural(Partitioner):
 
 
 @dataclass(frozen=True)
-class Dirichlet(Partitioner):
-    """Each site's subjects go to the clients in shares drawn from Dir(alpha): small alpha, unlike clients.
+class Few(Partitioner):
+    """Each site is a client, but trains on its first few subjects only, and is tested on all that it had.
 
-    Test subjects follow the client's own training subjects in number, site by site, so that a client is
-    tested on images like those it trains on. Shares that leave a client with too little are drawn again.
-    Source: Hsu et al., Measuring the effects of non-identical data distribution, 2019 (there over classes).
+    Official test and validation sets are kept whole. Of subjects without a split the test set is drawn before
+    the first few are taken, so that it is the same however few they are; the recipe's share is not used then.
     """
 
-    name: ClassVar[str] = "dirichlet"
-    title: ClassVar[str] = "Dirichlet mixture of sites"
+    name: ClassVar[str] = "few"
+    title: ClassVar[str] = "one client per site, few training subjects"
 
-    clients: Annotated[int, Field(ge=2)] = 6
-    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5  # concentration; large makes all clients alike
-    at_least: Annotated[int, Field(ge=1)] = 3  # subjects each client has for training and validation
+    subjects: Annotated[int, Field(ge=2)] = 5  # per client, as listed; validation takes some unless it is official
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of subjects tested on, where the data has no split
 
     def assign(self, cases: Sequence[Case], rng: np.random.Generator) -> Mapping[str, Sequence[Case]]:
-        """Return client-1, client-2, ... -> their cases; raises UsageError where no draw suffices."""
-        groups = _groups(cases)
-        sizes = {key: len(subjects) for key, subjects in groups.items()}
-        for _ in range(_DRAWS):
-            counts = self._counts(sizes, rng)
-            if self._enough(counts):
-                return self._deal(cases, groups, counts, rng)
-        raise UsageError(
-            f"none of {_DRAWS} dirichlet draws of {sum(sizes.values())} subjects for {self.clients} clients "
-            f"leaves each of them {self.at_least} subjects for training and a test case; "
-            "lower dirichlet.clients or dirichlet.at_least, or raise dirichlet.alpha."
-        )
+        """Return site -> its cases. Raises UsageError naming a site that has too few training subjects."""
+        sites = Natural().assign(cases, rng)
+        divided = {site: self._with_test(sites[site], rng) for site in sorted(sites)}
+        return {site: self._first(site, divided[site]) for site in sites}
 
-    def _counts(self, sizes: Mapping[tuple[str, str], int], rng: np.random.Generator) -> dict[tuple[str, str], Counts]:
-        """Draw how many subjects of each site and split every client gets."""
-        counts: dict[tuple[str, str], Counts] = {}
-        for site in dict.fromkeys(site for site, _ in sizes):
-            shares = rng.dirichlet(np.full(self.clients, self.alpha))
-            for split in ("train", "open", "val", "test"):
-                if (site, split) in sizes:
-                    trained = counts.get((site, "train"))
-                    wanted = shares if trained is None else trained / trained.sum()
-                    counts[site, split] = _apportion(wanted, sizes[site, split])
-        return counts
-
-    def _enough(self, counts: Mapping[tuple[str, str], Counts]) -> bool:
-        total = {
-            split: sum((count for (_, kind), count in counts.items() if kind == split), np.zeros(self.clients, int))
-            for split in ("train", "open", "test")
+    def _with_test(self, cases: Sequence[Case], rng: np.random.Generator) -> list[Case]:
+        """Return one site's cases, each with a split; drawn by subject where the data has none."""
+        roles = {subject: role(own) for (_, subject), own in by_subject(cases).items()}
+        free = sorted(subject for subject, split in roles.items() if split == "open")
+        count = min(max(1, round(self.test * len(free))), len(free) - 1)
+        held = set(rng.permutation(free)[:count].tolist()) if count > 0 else set()
+        splits: dict[str, Literal["train", "val", "test"]] = {
+            subject: ("test" if subject in held else "train") if split == "open" else split
+            for subject, split in roles.items()
         }
-        # Of subjects without a split the recipe takes one or more for testing, where there are two at least.
-        held = (total["open"] >= 2).astype(int)
-        training = total["train"] + total["open"] - held
-        return bool((training >= self.at_least).all() and (total["test"] + held >= 1).all())
+        return [case if case.split else replace(case, split=splits[case.subject]) for case in cases]
 
-    def _deal(
-        self,
-        cases: Sequence[Case],
-        groups: Mapping[tuple[str, str], Sequence[str]],
-        counts: Mapping[tuple[str, str], Counts],
-        rng: np.random.Generator,
-    ) -> dict[str, list[Case]]:
-        """Hand out subjects in random order; a client's cases keep the order in which they came."""
-        owner: dict[tuple[str, str], int] = {}
-        for (site, split), subjects in groups.items():
-            owners = np.repeat(np.arange(self.clients), counts[site, split])
-            for subject, client in zip(subjects, rng.permutation(owners).tolist(), strict=True):
-                owner[site, subject] = client
-        dealt: dict[str, list[Case]] = {f"client-{number + 1}": [] for number in range(self.clients)}
-        for case in cases:
-            dealt[f"client-{owner[case.site, case.subject] + 1}"].append(case)
-        return dealt
+    def _first(self, site: str, cases: Sequence[Case]) -> list[Case]:
+        listed = list(dict.fromkeys(case.subject for case in cases if case.split == "train"))
+        if len(listed) < self.subjects:
+            raise UsageError(
+                f"few.subjects = {self.subjects}, but {site} has only {len(listed)} training subjects; "
+                "lower few.subjects, or leave the site out with --sites."
+            )
+        kept = set(listed[: self.subjects])
+        return [case for case in cases if case.split != "train" or case.subject in kept]
 
 
-def _groups(cases: Sequence[Case]) -> dict[tuple[str, str], list[str]]:
-    """Return (site, split) -> its subjects; "open" stands for cases without a split."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    seen: set[tuple[str, str]] = set()
-    for case in cases:
-        if (case.site, case.subject) not in seen:
-            seen.add((case.site, case.subject))
-            groups.setdefault((case.site, case.split or "open"), []).append(case.subject)
-    return groups
+@dataclass(frozen=True)
+class LeaveOneSiteOut(Partitioner):
+    """Each site is a client, but one never trains: it is tested on what the others have learnt.
 
+    That site keeps its official test cases only, so that it can be compared with the run in which it did
+    train; a site without an official split is tested on all of its cases.
+    """
 
-def _apportion(shares: NDArray[np.float64], total: int) -> Counts:
-    """Divide ``total`` in whole numbers, nearest to the shares (largest remainders); no share, no number."""
-    exact = shares * total
-    counts = np.floor(exact + 1e-9).astype(np.int64)  # 0.3 / 0.1 is a little less than 3
-    order = np.argsort(counts - exact, kind="stable")
-    counts[order[: total - int(counts.sum())]] += 1
-    return counts
+    name: ClassVar[str] = "leave-one-site-out"
+    title: ClassVar[str] = "one client per site, one of them only tested"
+
+    site: Annotated[str, Field(coerce_numbers_to_str=True)] = ""  # the one left out; must be given
+    all_cases: bool = False  # test on its training and validation cases too
+
+    def assign(self, cases: Sequence[Case], rng: np.random.Generator) -> Mapping[str, Sequence[Case]]:
+        """Return site -> its cases, test cases only for the one. Raises UsageError for an unknown site."""
+        clients = dict(Natural().assign(cases, rng))
+        guest = self._guest(list(clients))
+        clients[guest] = self._tested(guest, clients[guest])
+        return clients
+
+    def _guest(self, sites: Sequence[str]) -> str:
+        folded = {site.lower(): site for site in sites}
+        if self.site.lower() not in folded:
+            raise UsageError(
+                f"leave-one-site-out.site = {self.site!r} is no site of this federation; "
+                f"set it to one of {', '.join(sites)}."
+            )
+        if len(sites) < 2:
+            raise UsageError(f"leaving {sites[0]} out leaves no site to train on; add a second one with --sites.")
+        return folded[self.site.lower()]
+
+    def _tested(self, guest: str, cases: Sequence[Case]) -> list[Case]:
+        official = [case for case in cases if case.split == "test"]
+        if self.all_cases or all(case.split is None for case in cases):
+            return [replace(case, split="test") for case in cases]
+        if not official:
+            raise UsageError(
+                f"{guest} has no official test case; test on all its cases with leave-one-site-out.all_cases=true."
+            )
+        return official

@@ -32,7 +32,7 @@ def content(file: Path) -> bytes:
 def read_image(file: Path, channels: int = 3) -> Pixels:
     """Return a picture as channels x H x W (3: red, green, blue; 1: grey), uint8."""
     pixels = np.asarray(_decode(file, "RGB" if channels == 3 else "L"), np.uint8)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if channels == 3 else pixels[None]
+    return pixels.transpose(2, 0, 1) if channels == 3 else pixels[None]  # a view: originals are large
 
 
 def read_mask(file: Path) -> Pixels:
@@ -41,7 +41,7 @@ def read_mask(file: Path) -> Pixels:
     Everything becomes grey first, so that 1-bit, palette, three-channel, jpeg and anti-aliased masks all come
     out right; jpeg and anti-aliased ones hold greys: "> 0" would widen every object.
     """
-    return (np.asarray(_decode(file, "L")) > 127).astype(np.uint8)
+    return (np.asarray(_decode(file, "L")) > 127).view(np.uint8)
 
 
 def fitted(mask: Pixels, image: Pixels, mask_file: Path, image_file: Path) -> Pixels:

@@ -40,19 +40,27 @@ def folded(name: str) -> str:
 
 def pairs(folder: Path, suffixes: Collection[str] = SUFFIXES) -> dict[str, tuple[Path, Path]]:
     """Return stem -> image and mask, by name; raises DataError where one lacks the other."""
-    images, masks = _by_stem(folder / "images", suffixes), _by_stem(folder / "masks", suffixes)
+    images, masks = _by_stem(_inner(folder, "images"), suffixes), _by_stem(_inner(folder, "masks"), suffixes)
     for stem, file in sorted(images.items()):
         if stem not in masks:
-            raise DataError(f"{file} has no mask; put one of the same name into {folder / 'masks'}.")
+            raise DataError(f"{file} has no mask; put one of the same name into {_inner(folder, 'masks')}.")
     for stem, file in sorted(masks.items()):
         if stem not in images:
-            raise DataError(f"{file} has no image; put it into {folder / 'images'}, or remove the mask.")
+            raise DataError(f"{file} has no image; put it into {_inner(folder, 'images')}, or remove the mask.")
     return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
+
+
+def _inner(folder: Path, name: str) -> Path:
+    """Return the folder of this name in ``folder``, in whatever letter case, or else where it ought to be."""
+    if (folder / name).is_dir() or not folder.is_dir():
+        return folder / name
+    alike = [inner for inner in sorted(folder.iterdir()) if inner.is_dir() and inner.name.lower() == name]
+    return alike[0] if alike else folder / name
 
 
 def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is missing; a site has the folders {{train,test}}/{{images,masks}}.")
+        raise DataError(f"{folder} is missing; the folders images and masks must lie side by side, in every split.")
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         suffix = suffix_of(file.name, suffixes)

@@ -26,6 +26,7 @@ class FedAvg(Method):
         "https://arxiv.org/abs/1602.05629"
     )
     travels: ClassVar[str] = "all weights and batch-norm statistics, every round"
+    newcomers: ClassVar[bool] = True
     in_paper: ClassVar[bool] = True
 
     def shared(self, model: nn.Module) -> frozenset[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pflbench.engines import Engine
 from pflbench.engines.in_process import InProcess
+from pflbench.evaluation import HeldOut
 from pflbench.message import tensors
 from pflbench.method import Method
 from pflbench.numerics import Numerics
@@ -79,25 +80,36 @@ def toy_federation(
     epochs: int = 1,
     seed: int = 0,
     clients: tuple[str, ...] = ("north", "south", "west"),
+    guests: tuple[str, ...] = (),
     data: Callable[[str, str], TrainingData] = toy_images,
     engine: Callable[[Mapping[str, Site]], Engine] = InProcess,
 ) -> ToyFederation:
-    """Return a federation of tiny images and a UNet of width 4, ready to play."""
+    """Return a federation of tiny images and a UNet of width 4, ready to play; ``guests`` are among ``clients``."""
     recipe = Recipe(
         rounds=rounds, epochs=epochs, batch=2, lr=2e-2, base_width=4, image_height=_SIDE, image_width=_SIDE,
         precision="float32",
     )  # fmt: skip
     setting = Setting(recipe, Numerics("cpu", "float32"), seed)
     setting.numerics.prepare()
-    held_out = {client: {split: data(client, split) for split in ("val", "test")} for client in clients}
-    training = {client: data(client, "train") for client in clients}
+
+    def own(client: str, split: str) -> TrainingData:
+        found = data(client, split)
+        nothing = client in guests and split != "test"
+        return TrainingData(found.images[:0], found.masks[:0]) if nothing else found
+
+    held_out = {client: {split: _held_out(own(client, split)) for split in ("val", "test")} for client in clients}
+    training = {client: own(client, "train") for client in clients}
     sites = {client: Site(client, method, setting, training[client], held_out[client]) for client in clients}
     labels = {
-        client: [CaseLabel(client, str(i), f"{client}/{i}") for i in range(len(held_out[client]["test"].images))]
+        client: [CaseLabel(client, str(i), "", f"{client}/{i}") for i in range(len(held_out[client]["test"].images))]
         for client in clients
     }
-    samples = {client: len(training[client].images) for client in clients}
+    samples = {client: len(training[client].images) for client in clients if client not in guests}
     return ToyFederation(Federation(method, setting, engine(sites), samples, labels), sites)
+
+
+def _held_out(data: TrainingData) -> HeldOut:
+    return HeldOut(data.images, data.masks)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:

@@ -14,6 +14,8 @@ from pflbench_reports.groups import Group
 from pflbench_reports.tables import (
     client_statistics,
     comparable,
+    guests,
+    has_volumes,
     local_of,
     missing_clients,
     missing_seeds,
@@ -60,9 +62,9 @@ def marks(values: Sequence[float]) -> list[Mark]:
     return [names.get(value, "") for value in values]
 
 
-def dice_table(group: Group, chosen: str, order: Sequence[str], compared: bool) -> Table:
+def dice_table(group: Group, chosen: str, order: Sequence[str], compared: bool, metric: str = "dice") -> Table:
     """Return methods x clients in percent; ``compared`` adds the columns against local training."""
-    frame = seed_scores(group, chosen)
+    frame = seed_scores(group, chosen, metric)
     statistics, totals = client_statistics(frame), summary(frame, local_of(group)).set_index("variant")
     clients = list(dict.fromkeys(frame["client"]))
     order = [method for method in order if method in totals.index]
@@ -71,19 +73,26 @@ def dice_table(group: Group, chosen: str, order: Sequence[str], compared: bool) 
     columns += [[Cell(number(float(totals["seeds"][method]))) for method in order]]
     columns += [_client_column(statistics, client, order, fair) for client in clients]
     columns += [_average(totals, order, fair), _plain(totals, order, "over_seeds")]
-    header = ["Method", "Seeds", *clients, "Average ± between clients", "± over seeds"]
+    shown = [f"{client} (never trained)" if client in guests(group) else client for client in clients]
+    header = ["Method", "Seeds", *shown, "Average ± between clients", "± over seeds"]
     if compared:
         columns += [_worst(totals, order, fair), _gain(totals, order), _harmed(totals, order, len(clients))]
         header += ["Worst client", "Gain over local", "Clients harmed"]
-    csv = {f"dice-{chosen}-seeds": frame, f"dice-{chosen}-clients": statistics}
-    csv[f"dice-{chosen}-summary"] = totals.reset_index()
+    stem = f"{metric.replace('_', '-')}-{chosen}"
+    csv = {f"{stem}-seeds": frame, f"{stem}-clients": statistics}
+    csv[f"{stem}-summary"] = totals.reset_index()
     rows = tuple(zip(*columns, strict=True))
-    return Table(_title(chosen), tuple(header), rows, tuple(notes.values()), csv)
+    return Table(_title(chosen, metric, has_volumes(group)), tuple(header), rows, tuple(notes.values()), csv)
 
 
-def _title(chosen: str) -> str:
+def _title(chosen: str, metric: str, volumes: bool) -> str:
     which = {"best": "at each client's best validation round", "last": "after the last round"}
-    return f"Test Dice (%) {which[chosen]}"
+    whole = "Test Dice per slice (%)" if volumes else "Test Dice (%)"
+    names = {"dice": whole, "dice_fov": "Test Dice inside the field of view (%)", "dice_volume": _PER_VOLUME}
+    return f"{names[metric]} {which[chosen]}"
+
+
+_PER_VOLUME = "Test Dice per volume, all its slices together (%)"
 
 
 def _notes(group: Group, frame: pd.DataFrame) -> dict[str, str]:

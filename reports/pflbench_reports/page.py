@@ -26,7 +26,7 @@ from pflbench_reports.protocol import (
     protocol_facts,
     sources,
 )
-from pflbench_reports.tables import local_of, seed_scores, summary
+from pflbench_reports.tables import local_of, other_metrics, seed_scores, summary
 from pflbench_reports.text import fenced, markdown, slug
 from pflbench_reports.traces import mask_rates, validation
 from pflbench_reports.verdict import verdict
@@ -39,6 +39,7 @@ class Section:
     group: Group
     verdict: list[str]
     dice: Table | None  # None: no trial has finished
+    others: list[Table]  # Dice per volume, inside the field of view
     last: Table | None
     cost: Table | None
     clients: Table | None
@@ -55,7 +56,7 @@ class Section:
     @property
     def tables(self) -> list[Table]:
         """Return the tables that exist."""
-        return [t for t in (self.dice, self.last, self.cost, self.clients, self.status) if t is not None]
+        return [t for t in (self.dice, *self.others, self.last, self.cost, self.clients, self.status) if t is not None]
 
 
 def write_report(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -81,6 +82,7 @@ def section(group: Group, looks: dict[str, int]) -> Section:
         group=group,
         verdict=verdict(group),
         dice=dice_table(group, "best", order, compared=True) if done else None,
+        others=[dice_table(group, "best", order, compared=False, metric=metric) for metric in other_metrics(group)],
         last=_last(group, order),
         cost=cost_table(cost(group), order) if done else None,
         clients=client_table(group),

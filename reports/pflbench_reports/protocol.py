@@ -65,10 +65,16 @@ def protocol_facts(group: Group) -> Facts:
                 f"{spec[part]['title']} ({spec[part]['name']}); settings: {assignments(settings)}",
             )
         )
+    facts += [("Data", remark) for remark in _remarks(group)]
     facts.append(("Dataset digest", str(spec["dataset"].get("digest", MISSING))))
     splits = splits_of(group.trials)
     facts += [(f"Split of seed {seed}", listed(hashes)) for seed, hashes in splits.items()]
     return [*facts, ("pflbench", str(spec.get("version", MISSING))), ("Comparison group", group.id)]
+
+
+def _remarks(group: Group) -> list[str]:
+    """Return what the dataset says about itself: which labels, which split, what was left out."""
+    return list(dict.fromkeys(str(line) for trial in group.trials for line in trial.about.get("remarks") or ()))
 
 
 def environment_facts(group: Group) -> Facts:

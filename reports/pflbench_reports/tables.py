@@ -10,17 +10,36 @@ from pflbench.results import Trial, scores
 from pflbench_reports.groups import Group, Variant
 
 
-def seed_scores(group: Group, chosen: str) -> pd.DataFrame:
-    """Return one row per method, client and seed: the mean test Dice of the client's cases, in percent.
+def seed_scores(group: Group, chosen: str, metric: str = "dice") -> pd.DataFrame:
+    """Return one row per method, client and seed: the mean test score of the client's cases, in percent.
 
     Columns: variant (its display name), client, seed, round, cases, dice. ``chosen`` is "best" (the
-    client's best validation round in the second half) or "last". Unfinished trials give no rows.
+    client's best validation round in the second half) or "last", ``metric`` one of ``pflbench.results.scores``.
+    Unfinished trials give no rows.
     """
     frame = scores(group.finished)
-    frame = frame[frame["chosen"] == chosen]
+    frame = frame[(frame["chosen"] == chosen) & (frame["metric"] == metric)]
     names = {trial: variant.display for trial, variant in group.variants.items()}
     frame = frame.assign(variant=frame["trial"].map(names), dice=100.0 * frame["value"].astype(float))
     return frame[["variant", "client", "seed", "round", "cases", "dice"]].reset_index(drop=True)
+
+
+def guests(group: Group) -> set[str]:
+    """Return the clients that never trained and were only tested."""
+    listed = [client for trial in group.trials for client in trial.about.get("clients") or ()]
+    return {str(client.get("name")) for client in listed if client.get("train") == 0}
+
+
+def has_volumes(group: Group) -> bool:
+    """Say whether the test cases are slices of volumes."""
+    frame = scores(group.finished)
+    return bool((frame["metric"] == "dice_volume").any())
+
+
+def other_metrics(group: Group) -> list[str]:
+    """Return the metrics besides Dice that some trial of the group has, in a fixed order."""
+    found = set(scores(group.finished)["metric"])
+    return [metric for metric in ("dice_volume", "dice_fov") if metric in found]
 
 
 def client_statistics(frame: pd.DataFrame) -> pd.DataFrame:

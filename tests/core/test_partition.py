@@ -104,6 +104,9 @@ def test_no_subject_is_in_two_splits_and_no_case_is_lost(drawn, validation, test
     assert not any(case in split.test for case in own if case.split == "train")
     if all(parts):
         check({"one": split})
+    elif parts == [(), (), split.test]:
+        with pytest.raises(UsageError, match="somebody must train"):
+            check({"one": split})
     else:
         with pytest.raises(UsageError, match=r"client 'one' has no (train|val|test) case"):
             check({"one": split})
@@ -137,6 +140,36 @@ def test_a_subject_in_two_clients_is_refused_with_its_places():
 def test_a_case_given_out_twice_is_refused():
     with pytest.raises(UsageError, match="case 'A/p0-0' is given out twice"):
         check({"one": Split((A,), (B,), (C,)), "two": Split((A,), (E,), (F,))})
+
+
+def test_a_client_may_be_tested_only_where_others_train():
+    one, guest = Split((A,), (B,), (C,)), Split((), (), (D, E))
+    check({"one": one, "guest": guest})
+    assert (one.is_guest, guest.is_guest) == (False, True)
+
+
+def test_a_federation_in_which_nobody_trains_is_refused():
+    for splits in ({}, {"one": Split((), (), (A,)), "two": Split((), (), (D,))}):
+        with pytest.raises(UsageError, match="no client has a training case; somebody must train"):
+            check(splits)
+
+
+@pytest.mark.parametrize("split", [Split((), (), ()), Split((), (D,), ()), Split((), (D,), (E,)), Split((D,), (), ())])
+def test_a_client_with_less_than_a_guest_or_more_is_refused(split):
+    assert not split.is_guest
+    with pytest.raises(UsageError, match=r"client 'two' has no (train|val|test) case"):
+        check({"one": Split((A,), (B,), (C,)), "two": split})
+
+
+def test_a_guests_subject_trains_nowhere():
+    again = replace(A, id="A/again")
+    with pytest.raises(UsageError, match="subject 'p0' of A is in one/train and in guest/test"):
+        check({"one": Split((A,), (B,), (C,)), "guest": Split((), (), (again, D))})
+
+
+def test_official_test_cases_alone_make_a_guest_and_open_ones_do_not():
+    assert divide(cases(3, "test"), 0.2, 0.2, rng()).is_guest
+    assert not divide(cases(3), 0.2, 0.2, rng()).is_guest
 
 
 @pytest.mark.parametrize("kind", ["train", "val", "test"])

@@ -39,7 +39,8 @@ def cases(data):
 
 
 def opened(data, cases, height=16, width=16, **options):
-    return open_cache(data, cases, digests(data, cases), height, width, **options)
+    index = {site: [case for case in cases if case.site == site] for site in dict.fromkeys(c.site for c in cases)}
+    return open_cache(data, index, digests(data, cases), height, width, **options)
 
 
 def names(folder):
@@ -48,14 +49,14 @@ def names(folder):
 
 
 def test_the_cache_holds_what_the_reader_gives(data, cases):
-    cache = opened(data, cases)
-    assert cache.images.shape == (12, 1, 16, 16)
-    assert cache.masks.shape == (12, 1, 16, 16)
-    assert cache.images.dtype == cache.masks.dtype == np.uint8
-    for case in cases:
+    found = opened(data, cases).take(cases)
+    assert found.images.shape == (12, 1, 16, 16)
+    assert found.masks.shape == (12, 1, 16, 16)
+    assert found.images.dtype == found.masks.dtype == np.uint8
+    for case, small, small_mask in zip(cases, found.images, found.masks, strict=True):
         image, mask = data.read(case)
-        assert np.array_equal(cache.images[cache.rows[case.id]], image)
-        assert np.array_equal(cache.masks[cache.rows[case.id], 0], mask)
+        assert np.array_equal(small, image)
+        assert np.array_equal(small_mask[0], mask)
 
 
 def test_every_case_is_read_once_and_never_again(data, cases):
@@ -63,15 +64,24 @@ def test_every_case_is_read_once_and_never_again(data, cases):
     assert sorted(data.noted) == sorted(case.id for case in cases)
     data.noted.clear()
     again = opened(data, cases)
+    assert np.array_equal(first.take(cases).images, again.take(cases).images)
     assert data.noted == []
-    assert np.array_equal(first.images, again.images)
 
 
 def test_the_cache_is_a_file_that_cannot_be_written_to(data, cases):
+    for decoded, _ in opened(data, cases).sites.values():
+        for pixels_of_all in (decoded.images, decoded.masks):
+            assert isinstance(pixels_of_all, np.memmap)
+            with pytest.raises(ValueError, match="read-only"):
+                pixels_of_all[0] = 0
+
+
+def test_what_is_taken_is_a_copy_that_may_be_written_to(data, cases):
     cache = opened(data, cases)
-    assert isinstance(cache.images, np.memmap)
-    with pytest.raises(ValueError, match="read-only"):
-        cache.images[0] = 0
+    taken = cache.take(cases[:2])
+    before = taken.images.copy()
+    taken.images[:] = taken.masks[:] = 7
+    assert np.array_equal(cache.take(cases[:2]).images, before)
 
 
 def test_changed_content_is_read_anew(data, cases):
@@ -79,14 +89,14 @@ def test_changed_content_is_read_anew(data, cases):
     data.noted.clear()
     type(data).changed = cases[3].id
     opened(data, cases)
-    assert cases[3].id in data.noted
+    assert sorted(data.noted) == sorted(case.id for case in data.cases("North"))  # the other site's is as it was
 
 
 @pytest.mark.parametrize("change", [{"height": 8, "width": 8}, {"height": 16, "width": 8}])
 def test_another_size_is_another_entry(data, cases, change):
     opened(data, cases)
     data.noted.clear()
-    assert opened(data, cases, **change).images.shape[-2:] == (change["height"], change["width"])
+    assert opened(data, cases, **change).take(cases).images.shape[-2:] == (change["height"], change["width"])
     assert len(data.noted) == len(cases)
 
 
@@ -99,19 +109,24 @@ def test_another_area_rule_is_another_entry(data, cases, monkeypatch):
 
 
 def test_a_subset_of_the_cases_gives_their_own_pixels(data, cases):
-    everything = opened(data, cases)
-    few = opened(data, cases[3:6])
-    for case in cases[3:6]:
-        assert np.array_equal(few.images[few.rows[case.id]], everything.images[everything.rows[case.id]])
+    cache = opened(data, cases)
+    few = [cases[8], cases[3], cases[4]]
+    found = cache.take(few)
+    for case, small, small_mask in zip(few, found.images, found.masks, strict=True):
+        image, mask = data.read(case)
+        assert np.array_equal(small, image), case.id
+        assert np.array_equal(small_mask[0], mask), case.id
 
 
 def test_the_order_of_the_cases_does_not_mix_them_up(data, cases):
     opened(data, cases)
-    back = opened(data, cases[::-1])
-    for case in cases:
+    data.noted.clear()
+    back = opened(data, cases[::-1]).take(cases)
+    assert data.noted == []
+    for row, case in enumerate(cases):
         image, mask = data.read(case)
-        assert np.array_equal(back.images[back.rows[case.id]], image), case.id
-        assert np.array_equal(back.masks[back.rows[case.id], 0], mask), case.id
+        assert np.array_equal(back.images[row], image), case.id
+        assert np.array_equal(back.masks[row, 0], mask), case.id
 
 
 @pytest.mark.parametrize("error", [DataError("North/3.png is no readable picture."), KeyboardInterrupt()])
@@ -124,7 +139,17 @@ def test_an_interrupted_decode_leaves_nothing_and_can_be_repeated(data, cases, e
     data.noted.clear()
     cache = opened(data, cases)
     assert sorted(data.noted) == sorted(case.id for case in cases)
-    assert np.array_equal(cache.images[cache.rows[cases[3].id]], data.read(cases[3])[0])
+    assert np.array_equal(cache.take([cases[3]]).images[0], data.read(cases[3])[0])
+
+
+def test_the_sites_before_an_interruption_need_not_be_decoded_again(data, cases):
+    type(data).broken = {"South/3": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        opened(data, cases)
+    type(data).broken = {}
+    data.noted.clear()
+    opened(data, cases)
+    assert sorted(data.noted) == sorted(case.id for case in data.cases("South"))
 
 
 def test_a_killed_decode_leaves_no_entry(data, cases, monkeypatch):
@@ -153,8 +178,8 @@ def test_two_that_come_at_once_decode_once(data, cases):
 def test_the_cache_lies_where_the_variable_says(data, cases, tmp_path, monkeypatch):
     monkeypatch.setenv("PFLBENCH_CACHE", str(tmp_path / "elsewhere"))
     opened(data, cases)
-    assert len(names(tmp_path / "elsewhere")) == 1
-    assert names(tmp_path / "elsewhere")[0].startswith("discs-simulated-16x16-")
+    assert len(names(tmp_path / "elsewhere")) == 2  # one entry a site
+    assert all(name.startswith("discs-simulated-16x16-") for name in names(tmp_path / "elsewhere"))
     assert not (tmp_path / "cache").exists()
 
 
@@ -187,6 +212,24 @@ def test_a_case_of_wrong_shape_is_named_with_its_shapes(data, cases, monkeypatch
     assert "'North/0'" in str(error.value)
     assert str(image) in str(error.value)
     assert str(mask) in str(error.value)
+
+
+def test_a_site_whose_masks_are_all_empty_is_refused_and_one_mask_is_enough(data, cases, monkeypatch):
+    read = type(data).read
+
+    def emptied(self, case, but=""):
+        image, mask = read(self, case)
+        return image, mask * (case.site == "North" or case.id == but)
+
+    monkeypatch.setattr(type(data), "read", emptied)
+    with pytest.raises(DataError, match="every mask of South is empty"):
+        opened(data, cases)
+    assert len(names(cache_folder())) == 1  # North's
+    monkeypatch.setattr(type(data), "read", lambda self, case: emptied(self, case, but="South/4"))
+    assert opened(data, cases).take(cases).masks.any(axis=(1, 2, 3)).tolist() == [True] * 6 + [False] * 4 + [
+        True,
+        False,
+    ]
 
 
 def block_means(plane, height, width):

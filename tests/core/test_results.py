@@ -25,7 +25,7 @@ from pflbench.results import (
 )
 
 SPEC = {
-    "format": 1,
+    "format": 2,
     "version": "0.1.0",
     "dataset": {"name": "discs", "simulated": True},
     "partitioner": {"name": "natural"},
@@ -42,6 +42,11 @@ def trial(folder, name="t", state="finished", **changes):
     made = Trial(folder / name, name, state, 4, {**SPEC, **changes}, {"command": "pflbench run"})
     write_trial(made)
     return made
+
+
+def row(chosen, round, client, case, dice, volume="", inside=None, counts=(1, 0, 0)):
+    """Return a row of the cases of a client of one site; ``case`` is its subject, too."""
+    return [chosen, round, client, client, case, volume, f"{client}/{case}", dice, inside, *counts]
 
 
 def names(folder):
@@ -133,10 +138,11 @@ def test_a_trial_comes_back_as_it_was_written(tmp_path):
         ("{", "cannot be read"),
         ("[]", "results format 'list'"),
         ("{}", "results format None"),
-        ('{"format": 0}', "results format 0; this version reads format 1"),
-        ('{"format": 2, "id": "t"}', "results format 2; this version reads format 1"),
-        ('{"format": "1"}', "results format '1'"),
-        ('{"format": 1, "id": "t"}', "lacks 'state'"),
+        ('{"format": 0}', "results format 0; this version reads format 2"),
+        ('{"format": 1, "id": "t"}', "results format 1; this version reads format 2"),
+        ('{"format": 3, "id": "t"}', "results format 3; this version reads format 2"),
+        ('{"format": "2"}', "results format '2'"),
+        ('{"format": 2, "id": "t"}', "lacks 'state'"),
     ],
 )
 def test_a_foreign_or_broken_trial_is_refused_with_its_file(tmp_path, content, reason):
@@ -203,17 +209,32 @@ def test_a_table_that_is_none_is_refused_with_its_file(tmp_path, content):
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
     made = trial(tmp_path)
-    rows = [["best", 3, "007", "007", "01", "007/01", 0.1 + 0.2], ["last", 4, "B", "B", "x", "B/x", 1 / 3]]
+    rows = [
+        row("best", 3, "007", "01", 0.1 + 0.2, volume="1", inside=1 / 7, counts=(3, 2**40, 0)),
+        row("last", 4, "B", "x", 1 / 3, inside=2 / 7),
+    ]
     write_table(made.folder, "cases", rows)
     assert made.table("cases").to_numpy().tolist() == rows
+
+
+def test_a_case_without_volume_and_field_of_view_leaves_their_places_empty(tmp_path):
+    made = trial(tmp_path)
+    write_table(made.folder, "cases", [row("best", 3, "A", "p", 0.5), row("best", 3, "A", "q", 0.5, "v", 0.25)])
+    lines = (made.folder / "cases.csv").read_text().splitlines()
+    assert lines[0] == "chosen,round,client,site,subject,volume,case,dice,dice_fov,tp,fp,fn"
+    assert lines[1:] == ["best,3,A,A,p,,A/p,0.5,,1,0,0", "best,3,A,A,q,v,A/q,0.5,0.25,1,0,0"]
+    frame = made.table("cases")
+    assert frame.volume.tolist() == ["", "v"]
+    assert frame.dice_fov.isna().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("name", ["NA", "nan", "None", "null", "N/A"])
 def test_a_client_may_be_called_anything(tmp_path, name):
     made = trial(tmp_path)
-    write_table(made.folder, "cases", [["best", 3, name, name, name, "1", 0.5], ["best", 3, "B", "B", "1", "2", 0.7]])
+    write_table(made.folder, "cases", [row("best", 3, name, name, 0.5, volume=name), row("best", 3, "B", "1", 0.7)])
     assert list(made.table("cases").subject) == [name, "1"]
-    assert list(scores([made]).client) == [name, "B"]
+    assert list(made.table("cases").volume) == [name, ""]
+    assert list(scores([made]).query("metric == 'dice'").client) == [name, "B"]
 
 
 # --------------------------------------------------------------------------------------------- groups
@@ -247,12 +268,12 @@ def test_what_else_differs_stands_in_another_table(tmp_path, change):
 def test_the_scores_are_means_over_each_clients_cases(tmp_path):
     made = trial(tmp_path, seed=7)
     rows = [
-        ["best", 3, "B", "B", "p", "B/1", 0.5],
-        ["best", 3, "B", "B", "q", "B/2", 0.7],
-        ["best", 2, "A", "A", "p", "A/1", 1.0],
-        ["last", 4, "B", "B", "p", "B/1", 0.1],
-        ["last", 4, "B", "B", "q", "B/2", 0.2],
-        ["last", 4, "A", "A", "p", "A/1", 0.0],
+        row("best", 3, "B", "p", 0.5),
+        row("best", 3, "B", "q", 0.7),
+        row("best", 2, "A", "p", 1.0),
+        row("last", 4, "B", "p", 0.1),
+        row("last", 4, "B", "q", 0.2),
+        row("last", 4, "A", "p", 0.0),
     ]
     write_table(made.folder, "cases", rows)
     frame = scores([made])
@@ -295,7 +316,7 @@ def test_the_scores_are_means_over_each_clients_cases(tmp_path):
 @pytest.mark.parametrize("state", ["running", "failed"])
 def test_a_trial_that_is_not_finished_has_no_scores(tmp_path, state):
     made = trial(tmp_path, state=state)
-    write_table(made.folder, "cases", [["best", 3, "A", "A", "p", "A/1", 0.5]])
+    write_table(made.folder, "cases", [row("best", 3, "A", "p", 0.5)])
     frame = scores([made])
     assert frame.empty
     assert list(frame.columns) == list(scores([]).columns)
@@ -304,7 +325,7 @@ def test_a_trial_that_is_not_finished_has_no_scores(tmp_path, state):
 def test_scores_of_several_trials_stand_below_each_other(tmp_path):
     made = [trial(tmp_path, f"t{seed}", seed=seed) for seed in (0, 1)]
     for one in made:
-        write_table(one.folder, "cases", [["best", 3, "A", "A", "p", "A/1", 0.5]])
+        write_table(one.folder, "cases", [row("best", 3, "A", "p", 0.5)])
     frame = scores(made)
     assert frame.seed.tolist() == [0, 1]
     assert frame.index.tolist() == [0, 1]
@@ -320,7 +341,9 @@ def test_environments_are_read_in_order(tmp_path):
 # ------------------------------------------------------------------------------------------- imports
 
 
-@pytest.mark.parametrize("module", ["pflbench", "pflbench.results", "pflbench.cli", "pflbench.errors"])
+@pytest.mark.parametrize(
+    "module", ["pflbench", "pflbench.results", "pflbench.metrics", "pflbench.cli", "pflbench.errors"]
+)
 def test_importing_needs_no_torch(module):
     script = f"import sys, {module}; print([m for m in ('torch', 'monai') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -329,7 +352,7 @@ def test_importing_needs_no_torch(module):
 
 def test_results_can_be_read_on_a_machine_without_torch(tmp_path):
     made = trial(tmp_path)
-    write_table(made.folder, "cases", [["best", 3, "A", "A", "p", "A/1", 0.5]])
+    write_table(made.folder, "cases", [row("best", 3, "A", "p", 0.5)])
     script = (
         "import sys; sys.modules['torch'] = sys.modules['monai'] = None\n"
         "from pathlib import Path; from pflbench.results import find_trials, scores\n"
@@ -341,7 +364,9 @@ def test_results_can_be_read_on_a_machine_without_torch(tmp_path):
 
 def test_an_unreadable_number_does_not_pass_as_a_score(tmp_path):
     made = trial(tmp_path)
-    (made.folder / "cases.csv").write_text("chosen,round,client,site,subject,case,dice\nbest,3,A,A,p,A/1,oops\n")
+    write_table(made.folder, "cases", [row("best", 3, "A", "p", 0.5, counts=(1, 1, 1))])
+    path = made.folder / "cases.csv"
+    path.write_text(path.read_text().replace("0.5", "oops"))
     with pytest.raises((ResultsError, TypeError, ValueError)):
         scores([made])
     assert isinstance(made.table("cases"), pd.DataFrame)

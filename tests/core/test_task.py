@@ -117,14 +117,63 @@ def test_a_site_named_twice_is_refused(toys, lay_out):
 
 
 @pytest.fixture
+def optional(toys, monkeypatch):
+    """Let West be a site that nobody can get."""
+    monkeypatch.setattr(toys.dataset("discs"), "optional_sites", ("West",))
+
+
+@pytest.mark.usefixtures("optional")
+def test_an_optional_site_is_not_missed(toys, lay_out):
+    assert chosen_sites(found(toys, lay_out("without", "South", "North")), None) == ("North", "South")
+
+
+@pytest.mark.usefixtures("optional")
+def test_an_optional_site_takes_part_where_it_is_there(toys, lay_out):
+    assert chosen_sites(found(toys, lay_out("with", "West", "South", "North")), None) == ("North", "South", "West")
+
+
+@pytest.mark.usefixtures("optional")
+def test_other_sites_are_missed_as_ever(toys, lay_out):
+    with pytest.raises(UsageError, match=r"lacks the sites North in .*--sites South,West"):
+        chosen_sites(found(toys, lay_out("partly", "West", "South")), None)
+
+
+@pytest.mark.usefixtures("optional")
+def test_an_optional_site_that_is_asked_for_is_missed(toys, lay_out):
+    with pytest.raises(UsageError, match=r"lacks the sites West in .*; here are North, South"):
+        chosen_sites(found(toys, lay_out("without", "South", "North")), ["West"])
+
+
+@pytest.fixture
+def open_ended(toys, lay_out, monkeypatch):
+    """Return a dataset of whatever sites lie there."""
+    folder = lay_out("own", "Süd", "Ost")
+    monkeypatch.setattr(toys.dataset("discs"), "find", classmethod(lambda cls, root, **options: cls(root=root)))
+    monkeypatch.setattr(toys.dataset("discs"), "sites", ())
+    monkeypatch.setattr(toys.dataset("discs"), "available", lambda self: sorted(p.name for p in self.root.iterdir()))
+    return found(toys, folder)
+
+
+def test_a_dataset_that_names_no_sites_takes_whatever_lies_there(open_ended):
+    assert chosen_sites(open_ended, None) == ("Ost", "Süd")
+    assert chosen_sites(open_ended, ["süd"]) == ("Süd",)
+
+
+def test_a_dataset_that_names_no_sites_knows_those_that_lie_there(open_ended):
+    with pytest.raises(UsageError, match="no site of discs called 'Nord'; known: Ost, Süd"):
+        chosen_sites(open_ended, ["Nord"])
+
+
+@pytest.fixture
 def source(simulated_discs, by_site):
     return open_source(simulated_discs(per_site=8), ("North", "South"), by_site)
 
 
 def test_a_source_holds_the_cases_of_its_sites(source):
     assert list(source.holdings) == ["North", "South"]
-    assert {case.site for case in source.cases} == {"North", "South"}
-    assert len(source.cases) == 16
+    assert {client: len(own) for client, own in source.holdings.items()} == {"North": 8, "South": 8}
+    assert {case.site for own in source.holdings.values() for case in own} == {"North", "South"}
+    assert source.index == source.holdings
 
 
 def test_the_digest_changes_with_the_content_and_only_with_it(simulated_discs, by_site):
@@ -133,6 +182,27 @@ def test_the_digest_changes_with_the_content_and_only_with_it(simulated_discs, b
 
     assert digest() == digest()
     assert len({digest(), digest(side=24), digest(per_site=7), digest(sites=("South",))}) == 4
+
+
+def test_cases_that_nobody_holds_are_indexed_and_change_no_digest(simulated_discs, by_site):
+    class Fewer(type(by_site)):
+        def assign(self, cases, rng):
+            return super().assign([case for case in cases if case.id != "North/5"], rng)
+
+    class Changed(simulated_discs):
+        def digest(self, case):
+            return super().digest(case) + ("!" if case.id == "North/5" else "")
+
+    def opened(dataset, partitioner):
+        return open_source(dataset, ("North",), partitioner)
+
+    fewer, everyone = opened(simulated_discs(), Fewer()), opened(simulated_discs(), by_site)
+    assert len(fewer.holdings["North"]) == 5
+    assert fewer.index == everyone.index
+    assert set(fewer.content) == {f"North/{index}" for index in range(6)}
+    assert fewer.digest != everyone.digest
+    assert opened(Changed(), Fewer()).digest == fewer.digest
+    assert opened(Changed(), by_site).digest != everyone.digest
 
 
 def test_a_case_listed_twice_is_refused(simulated_discs, by_site):
@@ -183,6 +253,7 @@ def test_the_card_holds_names_and_numbers_only(source):
         "width": 8,
         "epochs": 2,
         "rounds": 3,
+        "guests": (),
     }
 
 
@@ -197,6 +268,34 @@ def test_each_client_gets_its_own_pixels(source):
             assert torch.equal(part.images, torch.from_numpy(np.stack([image for image, _ in pairs])))
             assert torch.equal(part.masks[:, 0], torch.from_numpy(np.stack([mask for _, mask in pairs])))
         assert [label.id for label in data.test_cases] == [case.id for case in split.test]
+
+
+def test_test_cases_keep_the_name_of_their_volume(simulated_discs, by_site):
+    class Sliced(simulated_discs):
+        def cases(self, site):
+            return [replace(c, volume=f"scan {c.id}" if site == "South" else None) for c in super().cases(site)]
+
+    task = open_task(open_source(Sliced(), ("North", "South"), by_site), RECIPE, 0, "cpu")
+    shown = {client: [(label.id, label.volume) for label in data.test_cases] for client, data in task.clients.items()}
+    assert shown["North"] == [("North/0", ""), ("North/1", "")]
+    assert shown["South"] == [("South/0", "scan South/0"), ("South/1", "scan South/1")]
+
+
+def test_the_channels_of_the_task_are_those_of_the_images(simulated_discs, by_site):
+    class Coloured(simulated_discs):
+        def image_channels(self):
+            return 3
+
+        def read(self, case):
+            image, mask = super().read(case)
+            return np.concatenate([image, 255 - image, image // 2]), mask
+
+    source = open_source(Coloured(), ("North", "South"), by_site)
+    task = open_task(source, replace(RECIPE, image_height=16, image_width=16), 0, "cpu")
+    assert task.card.channels == 3
+    images = task.clients["North"].training.images
+    assert images.shape[1:] == (3, 16, 16)
+    assert torch.equal(images[:, 0], 255 - images[:, 1])
 
 
 def test_each_client_gets_its_own_pixels_whatever_was_opened_before(source):

@@ -1,18 +1,13 @@
-"""Loss and Dice against MONAI, batches against numpy, Adam against its formula, and what `only` freezes."""
+"""The loss against MONAI, batches against numpy, Adam against its formula, and what `only` freezes."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from monai.losses import DiceLoss
-from monai.metrics import compute_dice
 from torch import nn
 
 from pflbench.errors import TrialFailed
-from pflbench.evaluation import evaluate
-from pflbench.metrics import dice
 from pflbench.numerics import Numerics
 from pflbench.recipe import Recipe
 from pflbench.training import BCEDice, adam, batches, fit
@@ -72,61 +67,6 @@ def test_the_loss_of_half_precision_logits_is_taken_in_float32():
     value = BCEDice()(logits, random_masks(2, seed=9))
     assert value.dtype is torch.float32
     assert value.item() == BCEDice()(logits.float(), random_masks(2, seed=9)).item()
-
-
-# ------------------------------------------------------------------------------------------------ Dice
-
-
-@given(st.integers(0, 2**31), st.sampled_from([0.0, 0.02, 0.3, 1.0]), st.sampled_from([0.0, 0.02, 0.3, 1.0]))
-@settings(max_examples=60, deadline=None)
-def test_dice_is_monais_with_empty_cases_counted(seed, found, true):
-    prediction, mask = random_masks(4, seed, found), random_masks(4, seed + 1, true)
-    expected = compute_dice(prediction, mask, include_background=True, ignore_empty=False)[:, 0]
-    assert dice(prediction.bool(), mask.bool()).tolist() == pytest.approx(expected.tolist(), abs=1e-6)
-
-
-def test_dice_is_one_where_both_are_empty_and_zero_where_one_is():
-    empty, full = torch.zeros(1, 1, 4, 4, dtype=torch.bool), torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    assert dice(empty, empty).tolist() == [1.0]
-    assert dice(empty, full).tolist() == [0.0]
-    assert dice(full, empty).tolist() == [0.0]
-    assert dice(full, full).tolist() == [1.0]
-
-
-def test_dice_of_a_known_overlap():
-    prediction = torch.tensor([[True, True, True, False, False]])
-    mask = torch.tensor([[False, True, True, True, True]])
-    assert dice(prediction, mask).tolist() == [2 * 2 / (3 + 4)]
-
-
-def test_a_large_mask_is_counted_exactly():
-    ones = torch.ones(1, 5000, 5000, dtype=torch.bool)  # more pixels than float32 can count
-    missing = ones.clone()
-    missing[0, 0, 0] = False
-    assert dice(missing, ones).item() == 2 * (25_000_000 - 1) / (50_000_000 - 1)
-
-
-def test_a_model_is_evaluated_case_by_case_at_the_threshold():
-    class Copy(nn.Module):
-        """Says as a logit what the first channel holds."""
-
-        def forward(self, images):
-            return (images[:, :1] / (1 - images[:, :1])).log()
-
-    images = torch.randint(1, 255, (3, 1, 8, 8), dtype=torch.uint8, generator=rng(1))
-    masks = torch.randint(2, (3, 1, 8, 8), dtype=torch.uint8, generator=rng(2))
-    recipe = Recipe(image_height=8, image_width=8, threshold=0.25)
-    expected = [dice((i / 255 > 0.25)[None], m.bool()[None]).item() for i, m in zip(images, masks, strict=True)]
-    assert evaluate(Copy(), images, masks, recipe, NUMERICS) == pytest.approx(expected, abs=1e-9)
-
-
-def test_evaluation_changes_neither_mode_nor_statistics():
-    model = UNet(1, width=1).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    pixels = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    evaluate(model, pixels, pixels, Recipe(image_height=8, image_width=8), NUMERICS)
-    assert model.training
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 # --------------------------------------------------------------------------------------------- batches

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pflbench.engines.in_process import InProcess
+from pflbench.evaluation import HeldOut
 from pflbench.method import Method
 from pflbench.numerics import Numerics
 from pflbench.recipe import Recipe
@@ -69,10 +70,10 @@ def setting(rounds: int = 2, width: int = WIDTH, seed: int = 0, **changes: Any) 
 def play(method: Method, data: dict[str, TrainingData], rounds: int = 2, seed: int = 0) -> Played:
     """Play a federation in this process."""
     toy = setting(rounds, seed=seed)
-    held_out = {name: {split: cases(name, 1, split) for split in ("val", "test")} for name in data}
+    held_out = {name: {split: HeldOut(**vars(cases(name, 1, split))) for split in ("val", "test")} for name in data}
     sites = {name: Site(name, method, toy, data[name], held_out[name]) for name in data}
     engine = InProcess(sites)
-    labels = {name: [CaseLabel(name, "1", f"{name}-test")] for name in data}
+    labels = {name: [CaseLabel(name, "1", "", f"{name}-test")] for name in data}
     federation = Federation(method, toy, engine, {name: len(data[name].images) for name in data}, labels)
     assert list(federation.play()) == list(range(1, rounds + 1))
     kept = copy.deepcopy(engine.kept())

@@ -18,7 +18,7 @@ PAPER = Path(__file__).parents[2].parent / "shared/reference/paper_tables.csv"
 
 def specification(**changes: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "version": "0.1.0",
         "dataset": {
             "name": "vessel",
@@ -59,11 +59,17 @@ def about(clients: Any, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def counts(dice: float) -> tuple[int, int, int]:
+    """Return pixels by outcome that have a Dice: as many wrong as missed, so that it is the share of hits."""
+    hits = round(10**6 * dice)
+    return hits, 10**6 - hits, 10**6 - hits
+
+
 def fill(folder: Path, dice: Dice, last: Dice, rounds: int) -> None:
     """Write the five tables: two test cases per client, 0.01 below and above its Dice."""
     chosen = {"best": (rounds - 1, dice), "last": (rounds, last)}
     cases = [
-        [which, at, name, name, f"p{i}", f"{name}-{i}", value + shift]
+        [which, at, name, name, f"p{i}", "", f"{name}-{i}", value + shift, None, *counts(value + shift)]
         for which, (at, values) in chosen.items()
         for name, value in values.items()
         for i, shift in enumerate((-0.01, 0.01))

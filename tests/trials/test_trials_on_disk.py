@@ -101,6 +101,46 @@ def test_an_interrupted_trial_goes_on_to_the_same_bytes(uninterrupted, tmp_path,
     assert contents(tmp_path) == {k: v for k, v in uninterrupted.items() if k.startswith(name)}
 
 
+GUEST = {"partitioner": "leave-one-site-out", "settings": {"leave-one-site-out.site": "sim-LES-AV"}}
+
+
+@pytest.fixture(scope="module")
+def with_a_guest(tmp_path_factory):
+    out = tmp_path_factory.mktemp("guest")
+    run(out, methods="fedavg", **GUEST)
+    return contents(out)
+
+
+def test_a_guest_is_tested_and_never_trains(with_a_guest):
+    (name,) = {path.split("/")[0] for path in with_a_guest}
+    tables = {table: with_a_guest[f"{name}/{table}.csv"].decode().splitlines() for table in ("rounds", "cases")}
+    assert {line.split(",")[2] for line in tables["rounds"] if ",sim-LES-AV," in line} == {"test"}
+    assert {line.split(",")[0] for line in tables["cases"] if ",sim-LES-AV," in line} == {"best", "last"}
+
+
+@pytest.mark.slow
+def test_a_guest_in_another_process_gives_the_same_bytes(with_a_guest, tmp_path):
+    run(tmp_path, methods="fedavg", jobs=2, **GUEST)  # one trial, two processes: one of them has the guest alone
+    assert contents(tmp_path) == with_a_guest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_trial_with_a_guest_goes_on_to_the_same_bytes(with_a_guest, tmp_path, monkeypatch, jobs):
+    monkeypatch.setattr(trial_module, "_CHECKPOINT_PAUSE", 0.0)
+    monkeypatch.setattr(trial_module, "_CHECKPOINT_SHARE", float("inf"))
+
+    def stop(event):
+        if event["event"] == "round" and event["round"] == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path, methods="fedavg", jobs=1, listen=stop, **GUEST)
+    assert next(tmp_path.glob("*/checkpoint/*")).name == "round-00002.pfl"
+    run(tmp_path, methods="fedavg", jobs=jobs, **GUEST)
+    assert contents(tmp_path) == with_a_guest
+
+
 EAGER = (
     "import sys, pflbench.trial as t; t._CHECKPOINT_PAUSE = 0; t._CHECKPOINT_SHARE = float('inf');"
     "from pflbench.cli import main; main(sys.argv[1:])"
