@@ -210,7 +210,7 @@ def _records(payload: bytes) -> dict[bytes, bytes]:
 
 
 def _number(digits: bytes) -> int:
-    if not (digits.isdigit() and len(digits) < 20):
+    if not digits.isdigit():
         raise ValueError("a length is no number")
     return int(digits)
 

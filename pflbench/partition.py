@@ -58,26 +58,33 @@ def divide(cases: Sequence[Case], validation: float, test: float, rng: np.random
     subjects that remain for training is held out (never fewer than one, never all).
     """
     held = _draw(_subjects(case for case in cases if case.split is None), test, rng) if test else set()
-    testing = [case for case in cases if case.split == "test" or (case.split is None and case.subject in held)]
+    testing = [case for case in cases if case.split == "test" or (case.split is None and _whose(case) in held)]
     fixed_val = [case for case in cases if case.split == "val"]
-    training = [case for case in cases if case.split == "train" or (case.split is None and case.subject not in held)]
+    training = [case for case in cases if case.split == "train" or (case.split is None and _whose(case) not in held)]
     if not fixed_val:
         drawn = _draw(_subjects(training), validation, rng)
-        fixed_val = [case for case in training if case.subject in drawn]
-        training = [case for case in training if case.subject not in drawn]
+        fixed_val = [case for case in training if _whose(case) in drawn]
+        training = [case for case in training if _whose(case) not in drawn]
     return Split(tuple(training), tuple(fixed_val), tuple(testing))
 
 
-def _subjects(cases: Iterable[Case]) -> list[str]:
-    return sorted({case.subject for case in cases})
+_Subject = tuple[str, str]  # site and name: two sites may have patients of one name
 
 
-def _draw(subjects: list[str], share: float, rng: np.random.Generator) -> set[str]:
+def _whose(case: Case) -> _Subject:
+    return case.site, case.subject
+
+
+def _subjects(cases: Iterable[Case]) -> list[_Subject]:
+    return sorted({_whose(case) for case in cases})
+
+
+def _draw(subjects: list[_Subject], share: float, rng: np.random.Generator) -> set[_Subject]:
     """Draw a share of the subjects: at least one, but not all of them."""
     if len(subjects) < 2:
         return set()
     count = min(max(1, round(share * len(subjects))), len(subjects) - 1)
-    return set(rng.permutation(subjects)[:count].tolist())
+    return {subjects[index] for index in rng.permutation(len(subjects))[:count]}
 
 
 def check(splits: Mapping[str, Split]) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,8 +205,8 @@ def _decode(
     with ThreadPoolExecutor(_threads()) as pool:
         waiting = [pool.submit(read, rows) for rows in _units(cases)]
         try:
-            for finished in as_completed(waiting):
-                done += finished.result()
+            for unit in waiting:  # in their order, so that the first of several broken files is named
+                done += unit.result()
                 count(done)
         finally:
             pool.shutdown(cancel_futures=True)

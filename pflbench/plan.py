@@ -173,7 +173,9 @@ def _counts(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
 
 
 def _partitioner_spec(partitioner: Partitioner) -> dict[str, Any]:
-    return {"name": partitioner.name, "title": partitioner.title, "settings": partitioner.settings()}
+    changed = label(partitioner.changed()) if partitioner.name != Prescribed.name else ""
+    title = f"{partitioner.title} ({changed})" if changed else partitioner.title
+    return {"name": partitioner.name, "title": title, "settings": partitioner.settings()}
 
 
 def settings_by_owner(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -62,7 +62,8 @@ class Survey:
                 taken = cache.take(cases)
                 names, subjects = [case.id for case in cases], [f"{case.site}/{case.subject}" for case in cases]
                 holdings[client] = Holding(taken.images, taken.masks, names, subjects)
-        return portray(holdings, source.dataset.title, source.dataset.simulated).plain()
+        title = f"{source.dataset.title}, {source.partitioner.title}"
+        return portray(holdings, title, source.dataset.simulated).plain()
 
 
 def _row(client: str, split: Split) -> tuple[str, str, int, int, int, int]:

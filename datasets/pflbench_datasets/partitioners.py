@@ -1,4 +1,4 @@
-"""The built-in partitioners; here those whose clients are the sites themselves."""
+"""Clients that are the sites: all of them, with few training subjects, or one of them only tested."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from pflbench.api import Case, Partitioner, UsageError
-from pflbench_datasets.mixtures import Dirichlet, Iid, Quantity
 from pflbench_datasets.sharing import by_subject, role
-from pflbench_datasets.traits import Trait
-
-__all__ = ["Dirichlet", "Few", "Iid", "LeaveOneSiteOut", "Natural", "Quantity", "Trait"]
 
 
 @dataclass(frozen=True)

@@ -42,17 +42,18 @@ class Trait(Partitioner):
     def _values(self, cases: Sequence[Case]) -> list[str]:
         """Return the values of the trait, two or more, which every case must have."""
         known = sorted(set.intersection(*(set(case.traits) for case in cases)))
+        named = ", ".join(known) or "none that all cases have"
         lacking = [case.id for case in cases if self.by not in case.traits]
         if lacking:
-            advice = f"set it to one of {', '.join(known)}" if known else "there is none that all cases have"
             raise UsageError(
-                f"trait.by = {self.by!r} is not told of {len(lacking)} cases ({lacking[0]} ...); {advice}."
+                f"trait.by = {self.by!r} is lacking in {len(lacking)} of {len(cases)} cases, {lacking[0]!r} first; "
+                f"it can be set to: {named}."
             )
         values = sorted({case.traits[self.by] for case in cases})
         if len(values) < 2:
             raise UsageError(
                 f"trait.by = {self.by!r} makes one client only, {values[0]!r}; "
-                f"set it to another trait ({', '.join(known)}) or add sites with --sites."
+                f"set it to another trait ({named}) or add sites with --sites."
             )
         return values
 

@@ -35,9 +35,11 @@ def cost(group: Group) -> pd.DataFrame:
 def trial_cost(trial: Trial) -> dict[str, float]:
     """Return the ``COLUMNS`` of one trial; round 0 is the setup, per round is total / rounds (/ clients)."""
     rounds = max(trial.round, 1)
-    clients = max(trial.table("cases")["client"].nunique(), 1)
+    guests = {str(client.get("name")) for client in trial.about.get("clients") or () if client.get("train") == 0}
+    ledger, cases = trial.table("ledger"), trial.table("cases")
+    clients = max(cases.loc[~cases["client"].isin(guests), "client"].nunique(), 1)  # those who train
     return {
-        **_traffic(trial.table("ledger"), rounds, clients),
+        **_traffic(ledger[~ledger["client"].isin(guests)], rounds, clients),
         **_time(trial.table("timing"), rounds),
         **_gradients(trial.table("logs"), rounds),
     }

@@ -65,7 +65,8 @@ def marks(values: Sequence[float]) -> list[Mark]:
 def dice_table(group: Group, chosen: str, order: Sequence[str], compared: bool, metric: str = "dice") -> Table:
     """Return methods x clients in percent; ``compared`` adds the columns against local training."""
     frame = seed_scores(group, chosen, metric)
-    statistics, totals = client_statistics(frame), summary(frame, local_of(group)).set_index("variant")
+    trained = frame[~frame["client"].isin(guests(group))]
+    statistics, totals = client_statistics(frame), summary(trained, local_of(group)).set_index("variant")
     clients = list(dict.fromkeys(frame["client"]))
     order = [method for method in order if method in totals.index]
     notes, fair = _notes(group, frame), comparable(group, frame)
@@ -76,7 +77,11 @@ def dice_table(group: Group, chosen: str, order: Sequence[str], compared: bool, 
     shown = [f"{client} (never trained)" if client in guests(group) else client for client in clients]
     header = ["Method", "Seeds", *shown, "Average ± between clients", "± over seeds"]
     if compared:
-        columns += [_worst(totals, order, fair), _gain(totals, order), _harmed(totals, order, len(clients))]
+        columns += [
+            _worst(totals, order, fair),
+            _gain(totals, order),
+            _harmed(totals, order, trained["client"].nunique()),
+        ]
         header += ["Worst client", "Gain over local", "Clients harmed"]
     stem = f"{metric.replace('_', '-')}-{chosen}"
     csv = {f"{stem}-seeds": frame, f"{stem}-clients": statistics}

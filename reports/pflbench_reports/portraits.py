@@ -31,7 +31,7 @@ def draw(portrait: Facts, data: pd.DataFrame) -> Picture:
     few = len(clients) <= CROWD
     columns = min(len(measures), 3 if few else 2)
     top = 0.6 + len(clients) * (1.0 if few else 0.85)
-    bottom = 0.6 + -(-len(measures) // columns) * (0.8 + (min(2.0, 0.6 + 0.35 * len(clients)) if few else 3.1))
+    bottom = 0.6 + -(-len(measures) // columns) * (0.8 + (min(2.2, 0.8 + 0.35 * len(clients)) if few else 3.4))
     with style("overview"), mpl.rc_context({"savefig.dpi": 250}):  # of the pictures within the SVG
         drawn = figure(WIDTH, top + bottom + 0.7, portrait["simulated"])
         upper, lower = drawn.subfigures(2, 1, height_ratios=(top, bottom), squeeze=False)[:, 0]
@@ -193,7 +193,7 @@ def _matrix(panel: Any, facts: Facts, names: Sequence[str]) -> None:
     top = float(np.nanmax(shown, initial=0)) or 1.0
     panel.pcolormesh(np.ma.masked_invalid(shown), cmap="cividis", vmin=0, vmax=top, edgecolors="none")
     digits = 0 if top >= 99.5 else 1 if top >= 9.95 else 2
-    size = 7.5 if len(names) <= CROWD else 6
+    size = 7.5 if len(names) < 6 else 6.5 if len(names) <= CROWD else 6
     for (row, column), value in np.ndenumerate(shown):
         text = f"{value:.{digits}f}" if math.isfinite(value) else "–"
         colour = "#ffffff" if value <= 0.55 * top else "#000000"

@@ -1,5 +1,6 @@
 """Fetching from a server of our own: whole, resumed, changed underway, cut off, refused and wrong."""
 
+import gzip
 import hashlib
 import logging
 import os
@@ -171,6 +172,13 @@ def test_a_server_that_does_not_say_how_much_is_no_trouble(server, folder):
     fetch(wanted(server), folder, lambda done, total: calls.append((done, total)))
     assert (folder / "a.zip").read_bytes() == CONTENT
     assert {total for _, total in calls[:-1]} == {None}
+
+
+def test_a_server_that_compresses_all_the_same_is_no_trouble(server, folder):
+    server.content, server.ranges = gzip.compress(CONTENT), False
+    server.headers["Content-Encoding"] = "gzip"
+    fetch(wanted(server), folder, silent)
+    assert (folder / "a.zip").read_bytes() == CONTENT
 
 
 def test_pooch_says_nothing(server, folder):

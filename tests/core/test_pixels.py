@@ -1,6 +1,8 @@
 """The cache of pixels: filled once, keyed by content, never half-filled, and resized by area."""
 
+import os
 import threading
+import time
 from typing import ClassVar
 
 import numpy as np
@@ -140,6 +142,21 @@ def test_an_interrupted_decode_leaves_nothing_and_can_be_repeated(data, cases, e
     cache = opened(data, cases)
     assert sorted(data.noted) == sorted(case.id for case in cases)
     assert np.array_equal(cache.take([cases[3]]).images[0], data.read(cases[3])[0])
+
+
+def test_the_first_of_several_broken_files_is_named_however_late_it_is_noticed(data, cases, monkeypatch):
+    read = type(data).read
+
+    def broken(self, case):
+        time.sleep(0.05 * (case.id == "North/1"))
+        if case.id in ("North/1", "North/2", "North/5"):
+            raise DataError(f"{case.id}.png is no readable picture.")
+        return read(self, case)
+
+    monkeypatch.setattr(type(data), "read", broken)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    with pytest.raises(DataError, match=r"^North/1\.png"):
+        opened(data, cases)
 
 
 def test_the_sites_before_an_interruption_need_not_be_decoded_again(data, cases):

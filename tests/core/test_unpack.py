@@ -228,7 +228,7 @@ def test_extended_attributes_of_a_tar_are_read_over(tmp_path, into):
     info, content = entry("a.png", b"a" * 700)
     info.pax_headers = {"mtime": "1.5", "SCHILY.xattr.com.apple.quarantine": "x=y\nz" * 1000, "path": "renamed.png"}
     path = tar(
-        tmp_path / "R.tar", (info, content), entry("b.png", b"b"), pax_headers={"comment": "0123abc", "path": "g"}
+        tmp_path / "R.tar", entry("b.png", b"b"), (info, content), pax_headers={"comment": "0123abc", "path": "g"}
     )
     assert contents(open_files(path, into)) == {"R/renamed.png": b"a" * 700, "R/b.png": b"b"}
 
@@ -506,7 +506,7 @@ def raw_header(name, kind, size):
 @pytest.mark.parametrize(
     ("kind", "size", "words"),
     [
-        (b"0", b"\xff" * 11 + b"\0", "negative"),  # -256: some versions of tarfile never come back from it
+        (b"0", b"\xff" * 11 + b"\0", "a size is negative"),  # -256: some versions of tarfile never come back from it
         (b"x", b"\xff" * 11 + b"\0", "declares -256 bytes"),
         (b"x", b"\x80" + (8 << 30).to_bytes(11, "big"), "declares 8589934592 bytes"),  # tarfile reads it into memory
         (b"L", b"77777777777\0", "declares 8589934591 bytes"),
@@ -520,13 +520,22 @@ def test_a_header_with_an_impossible_length_is_refused(tmp_path, into, kind, siz
 
 
 @pytest.mark.parametrize(
-    "record", [b"11 size=-1\n", b"0 a=b\n", b"99 a=b\n", b"-9 a=b\n", b"6 abcd\n", b"5 a=bc\n", b"x"]
+    "record", [b"11 size=-1\n", b"0 a=b\n", b"99 a=b\n", b"-9 a=b\n", b"7 abcd\n", b"5 a=bc\n", b"x"]
 )
 def test_broken_extended_attributes_are_refused(tmp_path, into, record):
     path = tmp_path / "R.tar"
     extension = raw_header("x", b"x", b"%011o\0" % len(record)) + record.ljust(512, b"\0")
     path.write_bytes(extension + raw_header("a", b"0", b"00000000000\0") + bytes(1024))
     refused(path, into, "damaged")
+
+
+def test_a_folder_that_declares_a_size_has_no_content(tmp_path, into):
+    path = tmp_path / "R.tar"
+    file = raw_header("d/a", b"0", b"%011o\0" % 3) + b"abc".ljust(512, b"\0")
+    path.write_bytes(raw_header("d/", b"5", b"%011o\0" % 512) + file + bytes(1024))
+    with tarfile.open(path) as archive:
+        assert archive.getnames() == ["d", "d/a"]
+    assert contents(open_files(path, into)) == {"R/d/a": b"abc"}
 
 
 def test_headers_without_a_member_are_refused(tmp_path, into):
@@ -552,6 +561,7 @@ def test_what_hides_behind_the_end_of_a_tar_is_not_read_for_ever(tmp_path, into)
         (b"", "is empty"),
         (b"\n <!DOCTYPE html><html>Sign in", "is a web page"),
         (b"<HTML>", "is a web page"),
+        (b"\xef\xbb\xbf<html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
         (b"Rar!\x1a\x07\x01\0", "RAR"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "7z"),

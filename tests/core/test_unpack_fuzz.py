@@ -33,12 +33,15 @@ FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarf
 
 
 def as_tar(tree, form, target):
+    if form != "pax" and any("\0" in name for name, _, _ in tree):
+        raise ValueError("a NUL ends a name")
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=FORMATS[form]) as archive:
         for name, kind, content in tree:
             info = tarfile.TarInfo(name)
             info.type, info.size = TAR_KINDS[kind], len(content) if kind == PLAIN else 0
             info.linkname = target if kind == LINK else ""
+            info.pax_headers = {"path": name} if form == "pax" else {}  # where tarfile itself would cut it at a NUL
             archive.addfile(info, io.BytesIO(content))
     return file.getvalue()
 

@@ -10,7 +10,7 @@ import pytest
 
 from pflbench.api import Case, UsageError
 from pflbench.partition import check, divide
-from pflbench_datasets.partitioners import Trait
+from pflbench_datasets.traits import Trait
 
 
 def rng(seed=0):
@@ -116,20 +116,24 @@ def test_mgd_1k_in_numbers_is_divided_by_lid_and_by_eye():
 
 @pytest.mark.parametrize("by", ["", "lidd"])
 def test_an_unknown_trait_is_refused_with_the_known_ones(by):
-    with pytest.raises(UsageError, match=rf"trait\.by = '{by}' is not told of 18 cases .*set it to one of eye, lid\."):
+    with pytest.raises(
+        UsageError, match=rf"trait\.by = '{by}' is lacking in 18 of 18 cases, .*it can be set to: eye, lid\."
+    ):
         Trait(by=by).assign(crowd(9, ["upper", "lower"]), rng())
 
 
 def test_a_trait_that_one_case_lacks_is_refused_with_that_case():
     cases = crowd(9, ["upper", "lower"])
     cases[5] = replace(cases[5], traits={"eye": "left"})
-    with pytest.raises(UsageError, match=rf"1 cases \({re.escape(cases[5].id)} .*set it to one of eye\."):
+    with pytest.raises(
+        UsageError, match=rf"lacking in 1 of 18 cases, '{re.escape(cases[5].id)}' first; it can be set to: eye\."
+    ):
         Trait(by="lid").assign(cases, rng())
 
 
 def test_data_without_traits_is_refused():
     cases = [replace(case, traits={}) for case in crowd(9, ["upper", "lower"])]
-    with pytest.raises(UsageError, match="there is none that all cases have"):
+    with pytest.raises(UsageError, match="it can be set to: none that all cases have"):
         Trait(by="lid").assign(cases, rng())
 
 

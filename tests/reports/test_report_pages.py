@@ -218,7 +218,7 @@ def test_broken_folders_are_listed_and_stop_nobody(trial, report, tmp_path):
     torn = trial({"A": 0.6}, method=method("torn"))
     (torn.folder / "rounds.csv").write_text("round,client\n1,A\n")
     words = trial({"A": 0.6}, method=method("words"))
-    write_table(words.folder, "cases", [["best", 1, "A", "A", "p", "c", "many"]])
+    write_table(words.folder, "cases", [["best", 1, "A", "A", "p", "", "c", "many", None, 1, 0, 0]])
     bare = trial({"A": 0.6}, method=method("bare"))
     write_trial(replace(bare, spec={key: value for key, value in bare.spec.items() if key != "dataset"}))
     (tmp_path / "runs/garbage").mkdir()
