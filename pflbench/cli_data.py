@@ -74,7 +74,7 @@ def download(
 def import_(
     name: Name,
     from_: Annotated[
-        list[Path], typer.Option("--from", help="A release as it was downloaded: folder, zip or tar. May be repeated.")
+        list[Path], typer.Option("--from", help="A release as downloaded: folder, zip or tar; repeat for more.")
     ],
     sites: Sites = None,
     data_root: DataRoot = None,

@@ -44,6 +44,10 @@ def test_its_commands_exist():
 
     from pflbench.cli import app
 
-    help_text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
+    commands = [["run"], ["report"], ["list"]]
+    commands += [["data", name] for name in ("list", "status", "download", "import", "verify", "show")]
+    shown = [CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output for command in commands]
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--constraint", "--editable"}:
-        assert option in help_text or option in ("--json", "--out"), option
+        assert any(option in text for text in shown), option
+    for words in set(re.findall(r"^pflbench ([a-z]+(?: [a-z]+)?)", README, flags=re.M)):
+        assert any(words.split()[: len(command)] == command for command in commands), words

@@ -264,7 +264,11 @@ def test_a_palette_of_almost_black_is_still_a_field_of_view(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "message"), [((40, 41), r"21\.gif is a field-of-view mask without"), ((20, 20), r"21\.gif is 20x20")]
+    ("size", "message"),
+    [
+        ((40, 41), r"21_training_mask\.gif is a field-of-view mask without"),
+        ((20, 20), r"21_training_mask\.gif is 20x20"),
+    ],
 )
 def test_a_field_of_view_that_is_empty_or_of_another_size_stops_the_import(tmp_path, size, message):
     make.drive(tmp_path / "release")
