@@ -120,6 +120,9 @@ def run(
         int | None, typer.Option(min=1, help="Processes. Default: one per core on a CPU, one on a GPU.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results, one folder in it per trial.")] = Path("runs"),
+    pictures: Annotated[
+        bool, typer.Option(help="Keep test images beside the results (out/pictures), for the report to show.")
+    ] = True,
     plan: Annotated[
         bool, typer.Option("--plan", help="List the trials and the estimated time; train nothing.")
     ] = False,
@@ -146,6 +149,7 @@ def run(
         data_root=data_root,
         device=device,
         out=out,
+        pictures=pictures,
     )
     made = make_plan(_with_command(request, preset), registry())
     _announce(made, console)

@@ -99,6 +99,10 @@ class Dataset(Settings):
         """
         return None
 
+    def extent(self, case: Case) -> tuple[float, float] | None:
+        """Return height and width in millimetres of the image as ``read`` returns it, or None if not known."""
+        return None
+
     def image_channels(self) -> int:
         """Return the channels C of every image."""
         return type(self).channels

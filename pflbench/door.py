@@ -31,6 +31,7 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
     out: str | Path = "runs",
+    pictures: bool = True,
     listen: Listener | None = None,
 ) -> pd.DataFrame:
     """Run methods x seeds on a dataset and return the tidy frame of test scores.
@@ -41,7 +42,9 @@ def run(
     of a partitioner. ``jobs`` is the number of processes (default: one per core
     on a CPU). ``listen`` is called with every event. Trials that are finished in ``out`` are not run again.
 
-    Columns: see ``pflbench.results.scores``; values are Dice in 0..1. Raises UsageError before anything is
+    With ``pictures`` the test images are kept in ``out/pictures`` for the report.
+
+    Columns: see ``pflbench.results.scores``; where a client has several metrics, choose by ``metric``. Raises UsageError before anything is
     trained, and TrialFailed after all others are done if a trial failed.
     """
     from pflbench.matrix import default_jobs, run_plan
@@ -63,6 +66,7 @@ def run(
         data_root=Path(data_root) if data_root else None,
         device=device,
         out=Path(out),
+        pictures=pictures,
         command="pflbench.run(...)",
     )
     plan = make_plan(request, registry())

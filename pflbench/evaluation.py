@@ -27,27 +27,36 @@ class HeldOut:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, cases: HeldOut, recipe: Recipe, numerics: Numerics) -> list[Score]:
-    """Return the score of each case, in float32 and in evaluation mode; the model's mode is restored."""
+def segment(model: nn.Module, cases: HeldOut, recipe: Recipe, numerics: Numerics) -> Tensor:
+    """Return what the model finds in each case, N x 1 x H x W, boolean.
+
+    In float32 and in evaluation mode; the model's mode is restored.
+    """
     was_training = model.training
     model.eval()
     height, width = cases.images.shape[-2:]
     step = max(1, _PIXELS // (height * width * 16))
-    scores: list[Score] = []
+    found = torch.empty_like(cases.masks, dtype=torch.bool)
     for start in range(0, len(cases.images), step):
         part = slice(start, start + step)
-        found = model(numerics.images(cases.images[part])).sigmoid() > recipe.threshold
-        masks = cases.masks[part].bool()
-        fields = None if cases.fields is None else cases.fields[part].bool()
-        scores += _scores(found, masks, fields)
+        found[part] = model(numerics.images(cases.images[part])).sigmoid() > recipe.threshold
     model.train(was_training)
-    return scores
+    return found
 
 
-def _scores(found: Tensor, masks: Tensor, fields: Tensor | None) -> list[Score]:
+@torch.inference_mode()
+def score(found: Tensor, cases: HeldOut) -> list[Score]:
+    """Return the score of each case from what was found in it, N x 1 x H x W, boolean."""
+    masks = cases.masks.bool()
     whole = counts(found, masks)
-    if fields is None:
+    if cases.fields is None:
         return list(whole)
+    fields = cases.fields.bool()
     known = fields.flatten(1).any(1).tolist()
     inside = counts(found & fields, masks & fields)
     return [(*all_, *within) if here else all_ for all_, within, here in zip(whole, inside, known, strict=True)]
+
+
+def evaluate(model: nn.Module, cases: HeldOut, recipe: Recipe, numerics: Numerics) -> list[Score]:
+    """Return the score of each case."""
+    return score(segment(model, cases, recipe, numerics), cases)

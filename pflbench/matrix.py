@@ -102,7 +102,7 @@ def _run_here(plan: Plan, trial: PlannedTrial, engine_of: EngineFactory, listen:
     """Run a trial whose protocol loop, at least, is in this process."""
     Numerics(**trial.spec["numerics"]).prepare()
     folder, task = plan.out / trial.name, _task(plan, trial)
-    listen(_end(run_trial(folder, trial.spec, trial.about, trial.method, task, engine_of, listen)))
+    listen(_end(run_trial(folder, trial.spec, trial.about, trial.method, task, engine_of, listen, plan.pictures)))
 
 
 def _opening(plan: Plan, trial: PlannedTrial) -> dict[str, Any]:
@@ -154,7 +154,8 @@ class _TrialsInParallel:
         trial = self._queue.pop(0)
         folder = (self._plan.out / trial.name).resolve()
         opening = _opening(self._plan, trial)
-        worker.channel.send({"do": "trial", "folder": str(folder), "about": dict(trial.about), **opening})
+        command = {"do": "trial", "folder": str(folder), "about": dict(trial.about), "pictures": self._plan.pictures}
+        worker.channel.send({**command, **opening})
         self._busy[worker.channel.connection] = (worker, trial)
 
     def _hear(self, connection: Any) -> None:

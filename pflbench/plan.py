@@ -40,6 +40,7 @@ class Request:
     data_root: Path | None = None
     device: str = "auto"
     out: Path = Path("runs")
+    pictures: bool = True  # keep test images beside the results
     command: str = ""
 
 
@@ -67,6 +68,7 @@ class Plan:
     skipped: tuple[str, ...]
     source: Source
     out: Path
+    pictures: bool = True
 
     @property
     def banner(self) -> str | None:
@@ -105,7 +107,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             trials += _trials_of_seed(source, resolved, numerics, seed, methods, request.command, skipped)
     distinct = list({trial.name: trial for trial in trials}.values())  # a sweep may come to the same twice
     ordered = sorted(distinct, key=lambda trial: request.seeds.index(trial.spec["seed"]))
-    return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out)
+    return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out, request.pictures)
 
 
 def open_partitioner(request: Request, registry: Registry, options: dict[str, dict[str, Any]]) -> Partitioner:

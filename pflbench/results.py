@@ -6,17 +6,20 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pflbench.metrics import dice
 
 FORMAT = 2  # of the folder; another format is never read as this one
-TRIAL = "trial.json"
+TRIAL, PREDICTIONS = "trial.json", "predictions.npz"
 State = Literal["running", "finished", "failed"]
 
 # the tables of a trial: name -> columns. Only timing.csv may differ between two runs of one trial.
@@ -105,6 +108,31 @@ class Trial:
             raise ResultsError(f"{path} has the columns {list(frame.columns)}, not {columns}.")
         return frame
 
+    def predictions(self) -> dict[str, NDArray[np.bool_]] | None:
+        """Return client -> what was found in its test cases, N x H x W, or None where nothing was kept.
+
+        In the order of the client's rows of ``cases`` that are chosen "best". Raises ResultsError.
+        """
+        path = self.folder / PREDICTIONS
+        if not path.exists():
+            return None
+        stored = _read_arrays(path)
+        bits = [stored[f"bits{number}"] for number in range(len(stored["clients"]))]
+        unpacked = [np.unpackbits(b, axis=-1, count=int(n)) for b, n in zip(bits, stored["widths"], strict=True)]
+        return dict(zip(map(str, stored["clients"]), (b.astype(bool) for b in unpacked), strict=True))
+
+    def pictures(self) -> dict[str, Picture] | None:
+        """Return case id -> test case as it was scored, or None where the run kept no images. Raises ResultsError."""
+        cases = self.table("cases")
+        path = pictures_file(self.folder.parent, self.spec, cases.loc[cases["chosen"] == "best", "case"])
+        if not path.exists():
+            return None
+        stored = _read_arrays(path)
+        masks = np.unpackbits(stored["masks"], axis=-1, count=stored["images"].shape[-1]).astype(bool)
+        extents = [None if np.isnan(e).any() else (float(e[0]), float(e[1])) for e in stored["extents"]]
+        rows = zip(map(str, stored["cases"]), stored["images"], masks, extents, strict=True)
+        return {case: Picture(image, mask, extent) for case, image, mask, extent in rows}
+
     def environment(self) -> list[dict[str, Any]]:
         """Return the environments (versions, hardware, commit) that the trial ran in, first to last.
 
@@ -115,6 +143,62 @@ class Trial:
             return list(json.loads(path.read_text())) if path.exists() else []
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path} cannot be read ({error}).") from error
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test case as it was scored: image C x H x W (uint8), mask H x W (boolean), and its sides in mm if known."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    extent: tuple[float, float] | None
+
+
+def write_predictions(folder: Path, found: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Write what was found in each client's test cases (N x H x W), at the client's chosen round, atomically."""
+    arrays = {f"bits{number}": np.packbits(masks, axis=-1) for number, masks in enumerate(found.values())}
+    widths = np.array([masks.shape[-1] for masks in found.values()])
+    _write_arrays(folder / PREDICTIONS, {"clients": np.array(list(found)), "widths": widths, **arrays})
+
+
+def pictures_file(out: Path, spec: Mapping[str, Any], cases: Iterable[str]) -> Path:
+    """Return where the test images of trials with these cases lie: outside the trials, so that they can be removed."""
+    recipe = spec["recipe"]
+    size = [recipe["image_height"], recipe["image_width"]]
+    return out / "pictures" / f"{hash_of([spec['dataset']['digest'], size, sorted(cases)], 24)}.npz"
+
+
+def write_pictures(path: Path, pictures: Mapping[str, Picture]) -> None:
+    """Write test cases by id, atomically; they must be of one size."""
+    unknown = (np.nan, np.nan)
+    _write_arrays(
+        path,
+        {
+            "cases": np.array(list(pictures)),
+            "images": np.stack([picture.image for picture in pictures.values()]),
+            "masks": np.packbits(np.stack([picture.mask for picture in pictures.values()]), axis=-1),
+            "extents": np.array([picture.extent or unknown for picture in pictures.values()], float),
+        },
+    )
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read arrays; nothing is unpickled. Raises ResultsError naming the file."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise ResultsError(f"{path} cannot be read ({error}).") from error
 
 
 def read_trial(folder: Path) -> Trial:

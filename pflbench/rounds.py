@@ -41,6 +41,7 @@ class Progress:
     ready: bool = False  # the setup exchange is over
     server: dict[str, Any] = field(default_factory=dict)
     best: dict[str, dict[str, float]] = field(default_factory=dict)  # client -> dice, round of best validation
+    found: dict[str, Tensor] = field(default_factory=dict)  # client -> N x H x W: what was found in that round
     tables: dict[str, list[list[Any]]] = field(default_factory=lambda: {name: [] for name in TABLES})
     val_dice: float = float("nan")  # mean over clients, of the last round
 
@@ -167,6 +168,8 @@ class Federation:
             self._row("rounds", round, client, "test", _mean_dice(reply.scores), None)
             if client in improved:
                 best[client] = {"dice": means[client], "round": round}
+                if reply.found is not None:
+                    self.progress.found[client] = reply.found
                 self._record_cases("best", round, client, reply.scores)
             if client in last:
                 self._record_cases("last", round, client, reply.scores)
@@ -183,6 +186,10 @@ class Federation:
     def _row(self, table: str, *values: Any) -> None:
         self.progress.tables[table].append(list(values))
 
+    def found(self) -> dict[str, Tensor]:
+        """Return what was found in each client's test cases at its chosen round: N x H x W, boolean."""
+        return {client: self.progress.found[client] for client in self._tested if client in self.progress.found}
+
     def kept(self) -> dict[str, Any]:
         """Return all that is needed to go on after this round, as a message."""
         progress = self.progress
@@ -191,6 +198,7 @@ class Federation:
             "clients": self._engine.kept(),
             "server": progress.server,
             "best": progress.best,
+            "found": progress.found,
             "val_dice": progress.val_dice,
             "tables": json.dumps(progress.tables),
         }
@@ -203,6 +211,7 @@ class Federation:
             ready=True,
             server=copied(kept["server"]),
             best={client: dict(entry) for client, entry in kept["best"].items()},
+            found=copied(kept["found"]),
             tables=json.loads(kept["tables"]),
             val_dice=kept["val_dice"],
         )

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pflbench.errors import TrialFailed
-from pflbench.evaluation import HeldOut, Score, evaluate
+from pflbench.evaluation import HeldOut, Score, score, segment
 from pflbench.message import Message, ReadOnly, check, copied, moved
 from pflbench.method import Method
 from pflbench.sites import Client, Memory, Setting, TrainingData
@@ -31,6 +31,7 @@ class Reply:
     loss: float | None = None  # mean training loss of the step
     gradients: int = 0  # per-image gradients taken
     scores: tuple[Score, ...] = ()  # per case, of an evaluation
+    found: torch.Tensor | None = None  # what the model found in the test cases, N x H x W, boolean
     seconds: float = 0.0
     peak_mib: float = 0.0
 
@@ -78,7 +79,7 @@ class Site:
             return Reply()
         client = Client(self.name, round, stage, self._training, self._memory, self._setting)
         if stage in ("val", "test"):
-            return Reply(scores=tuple(self._scores(client, stage)))
+            return self._evaluated(client, stage)
         sent: Message | None = None
         if stage == "setup":
             sent = self._method.client_setup(client)
@@ -93,9 +94,12 @@ class Site:
         loss = sum(client.losses) / len(client.losses) if client.losses else None
         return Reply(message=sent or {}, log=_numbers(client.log), loss=loss, gradients=client.gradients)
 
-    def _scores(self, client: Client, split: str) -> list[Score]:
-        model = self._method.personal_model(client)
-        return evaluate(model, self._held_out[split], self._setting.recipe, self._setting.numerics)
+    def _evaluated(self, client: Client, split: str) -> Reply:
+        cases, model = self._held_out[split], self._method.personal_model(client)
+        found = segment(model, cases, self._setting.recipe, self._setting.numerics)
+        scores = tuple(score(found, cases))
+        # clone: a tensor made in inference mode cannot be kept
+        return Reply(scores=scores, found=found[:, 0].cpu().clone() if split == "test" else None)
 
     def _keep(self) -> None:
         """Replace the state by a copy: what is kept is what it was when the step ended."""

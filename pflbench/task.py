@@ -145,6 +145,7 @@ class ClientData:
     training: TrainingData
     held_out: Mapping[str, HeldOut]  # "val", "test"
     test_cases: tuple[CaseLabel, ...]
+    extents: tuple[tuple[float, float] | None, ...] = ()  # millimetres of the test images' sides, where known
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ def open_task(source: Source, recipe: Recipe, seed: int, device: str) -> Task:
         client: ClientData(
             training=training(split.train),
             held_out={"val": held_out(split.val), "test": held_out(split.test)},
+            extents=tuple(source.dataset.extent(case) for case in split.test),
             test_cases=tuple(CaseLabel(case.site, case.subject, case.volume or "", case.id) for case in split.test),
         )
         for client, split in splits.items()

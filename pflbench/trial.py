@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +55,45 @@ def run_trial(
     task: Task,
     engine_of: EngineFactory,
     listen: Listener,
+    pictures: bool = True,
 ) -> Trial:
     """Run a trial to its end and return it, finished or failed; a finished one is returned as it is.
 
-    Everything is written atomically, so a kill at any moment leaves a folder that can be gone on with.
+    With ``pictures`` its test images are kept beside the trials, once for all that share them. Everything is
+    written atomically, so a kill at any moment leaves a folder that can be gone on with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=_LOCK_PATIENCE):
-            return _run_locked(folder, spec, about, method, task, engine_of, listen)
+            trial = _run_locked(folder, spec, about, method, task, engine_of, listen)
     except Timeout:
         raise UsageError(
             f"{folder} is being worked on by another process; wait for it, or choose another --out."
         ) from None
+    if pictures and trial.state == "finished":
+        _keep_pictures(trial, task)
+    return trial
+
+
+def _keep_pictures(trial: Trial, task: Task) -> None:
+    labels = [
+        (label.id, client, row) for client, data in task.clients.items() for row, label in enumerate(data.test_cases)
+    ]
+    path = results.pictures_file(trial.folder.parent, trial.spec, (case for case, _, _ in labels))
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.parent / ".lock"):  # another process may be about to write the same
+        if not path.exists():
+            results.write_pictures(path, _pictures(task, labels))
+
+
+def _pictures(task: Task, labels: Sequence[tuple[str, str, int]]) -> dict[str, results.Picture]:
+    pictures = {}
+    for case, client, row in labels:
+        data = task.clients[client]
+        held_out = data.held_out["test"]
+        image, mask = held_out.images[row].cpu().numpy(), held_out.masks[row, 0].cpu().numpy() > 0
+        pictures[case] = results.Picture(image, mask, data.extents[row])
+    return pictures
 
 
 def _run_locked(
@@ -128,6 +154,8 @@ def _play(trial: Trial, federation: Federation, listen: Listener) -> Trial:
             trial = _save(trial, federation)
             last, cost = time.monotonic(), time.monotonic() - now
     _write_tables(trial.folder, federation)
+    found = {client: masks.numpy() for client, masks in federation.found().items()}
+    results.write_predictions(trial.folder, found)
     trial = dataclasses.replace(trial, state="finished", round=rounds, error=None)
     write_trial(trial)
     discard(folder)

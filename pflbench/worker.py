@@ -70,7 +70,8 @@ class Serving:
         Numerics(**spec["numerics"]).prepare()
         method, task = _opened(command)
         folder = Path(command["folder"])
-        trial = run_trial(folder, spec, command["about"], method, task, in_process, self._channel.send)
+        send, pictures = self._channel.send, command["pictures"]
+        trial = run_trial(folder, spec, command["about"], method, task, in_process, send, pictures)
         self._channel.send({"event": "end", "trial": trial.id, "state": trial.state, "error": trial.error})
 
     def _open(self, command: Mapping[str, Any]) -> None:
@@ -88,9 +89,10 @@ class Serving:
         messages = {client: moved(message, self._device) for client, message in received.items()}
         for client, message in messages.items():
             reply = self._sites[client].run(command["stage"], command["round"], message)
-            plain = {key: value for key, value in vars(reply).items() if key != "message"}
+            tensors = {"message": reply.message, "found": reply.found}
+            plain = {key: value for key, value in vars(reply).items() if key not in tensors}
             self._channel.send({"event": "reply", **plain, "log": dict(reply.log)})
-            self._channel.send_message(reply.message)
+            self._channel.send_message(tensors)
 
     def _kept(self, command: Mapping[str, Any]) -> None:
         for client, site in self._sites.items():

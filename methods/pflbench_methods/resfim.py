@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import quote
 
 import torch
 from pydantic import Field
@@ -121,6 +123,7 @@ class ResFIM(FedAvg):
         mean = weighted_mean(weights, server.shares)
         if self.shared_average == "unmasked":
             mean |= unmasked_mean(weights, masks, server.shares, mean)
+        server.log |= overlaps(masks)
         if self.statistics == "follow":
             scales = scale_of_statistics(server.new_model())
             masks = {client: mask | {n: mask[scale] for n, scale in scales.items()} for client, mask in masks.items()}
@@ -202,6 +205,18 @@ def largest(scores: Weights, share: float) -> dict[str, Tensor]:
         chosen[ties[: count - int(chosen.sum())]] = True
     parts = torch.split(chosen, [value.numel() for value in scores.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(scores.items(), parts, strict=True)}
+
+
+def overlaps(masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+    """Return the IoU of every two clients' masks, 1 for two empty ones: ``mask_iou/A/B``, names percent-encoded."""
+    flat = {client: torch.cat([value.reshape(-1) for value in mask.values()]) for client, mask in masks.items()}
+    sizes = {client: int(value.sum()) for client, value in flat.items()}
+    found = {}
+    for one, other in combinations(flat, 2):
+        both = int((flat[one] & flat[other]).sum())
+        either = sizes[one] + sizes[other] - both
+        found[f"mask_iou/{quote(one, safe='')}/{quote(other, safe='')}"] = both / either if either else 1.0
+    return found
 
 
 def masking_rates(mask: Mapping[str, Tensor]) -> dict[str, float]:

@@ -52,9 +52,9 @@ class Workers:
 
     def _reply(self, worker: Worker) -> Reply:
         plain = self._answer(worker)
-        message = worker.channel.receive_message()
+        tensors = worker.channel.receive_message()
         fields = {key: value for key, value in plain.items() if key != "event"}
-        return Reply(**{**fields, "message": message, "scores": tuple(tuple(score) for score in plain["scores"])})
+        return Reply(**{**fields, **tensors, "scores": tuple(tuple(score) for score in plain["scores"])})
 
     def _answer(self, worker: Worker) -> dict[str, Any]:
         """Return a worker's next plain answer. Raises TrialFailed with its error, or where it is gone."""
