@@ -120,6 +120,10 @@ def run(
         int | None, typer.Option(min=1, help="Processes. Default: one per core on a CPU, one on a GPU.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results, one folder in it per trial.")] = Path("runs"),
+    metrics: Annotated[
+        str,
+        typer.Option(help="Besides Dice: iou, sensitivity, precision, hd95, assd, cldice, comma-separated; or all."),
+    ] = "dice",
     pictures: Annotated[
         bool, typer.Option(help="Keep test images beside the results (out/pictures), for the report to show.")
     ] = True,
@@ -131,6 +135,7 @@ def run(
     from pflbench.matrix import default_jobs, pending
     from pflbench.plan import Request, make_plan, parse_seeds, parsed_settings
     from pflbench.plugins import registry
+    from pflbench.scoring import chosen
     from pflbench.terminal import print_plan
 
     console = _console()
@@ -151,6 +156,7 @@ def run(
         out=out,
         pictures=pictures,
     )
+    more = chosen(metrics)
     made = make_plan(_with_command(request, preset), registry())
     _announce(made, console)
     todo = pending(made)
@@ -158,11 +164,12 @@ def run(
     if plan:
         print_plan(made, todo, processes, console)
         return DONE
-    return _run(made, processes, console)
+    return _run(made, processes, more, console)
 
 
-def _run(made: Plan, jobs: int, console: Console) -> int:
+def _run(made: Plan, jobs: int, metrics: Sequence[str], console: Console) -> int:
     from pflbench.matrix import run_plan
+    from pflbench.measuring import measure
     from pflbench.progress import Display
     from pflbench.terminal import print_summary
 
@@ -180,6 +187,8 @@ def _run(made: Plan, jobs: int, console: Console) -> int:
             style="red",
             soft_wrap=True,
         )
+    for sentence in measure(trials, metrics):
+        console.print(sentence, markup=False, style="yellow", soft_wrap=True)
     print_summary(trials, console)
     console.print(f"Report: pflbench report {made.out} --out report", markup=False)
     return FAILED if failed else DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def run(
     jobs: int | None = None,
     out: str | Path = "runs",
     pictures: bool = True,
+    metrics: str = "dice",
     listen: Listener | None = None,
 ) -> pd.DataFrame:
     """Run methods x seeds on a dataset and return the tidy frame of test scores.
@@ -42,14 +44,17 @@ def run(
     of a partitioner. ``jobs`` is the number of processes (default: one per core
     on a CPU). ``listen`` is called with every event. Trials that are finished in ``out`` are not run again.
 
-    With ``pictures`` the test images are kept in ``out/pictures`` for the report.
+    With ``pictures`` the test images are kept in ``out/pictures`` for the report. ``metrics`` are further scores, as
+    on the command line: "hd95,cldice" or "all".
 
-    Columns: see ``pflbench.results.scores``; where a client has several metrics, choose by ``metric``. Raises UsageError before anything is
-    trained, and TrialFailed after all others are done if a trial failed.
+    Columns: see ``pflbench.results.scores``; where a client has several metrics, choose by ``metric``. Raises
+    UsageError before anything is trained, and TrialFailed after all others are done if a trial failed.
     """
     from pflbench.matrix import default_jobs, run_plan
+    from pflbench.measuring import measure
     from pflbench.plan import Request, make_plan, numbered_seeds
     from pflbench.plugins import registry
+    from pflbench.scoring import chosen
 
     wanted = [methods] if isinstance(methods, str) else list(methods)
     names = [part for entry in wanted for part in (entry.split(",") if isinstance(entry, str) else [entry])]
@@ -69,13 +74,14 @@ def run(
         pictures=pictures,
         command="pflbench.run(...)",
     )
+    more = chosen(metrics)
     plan = make_plan(request, registry())
     if plan.banner:
-        import warnings
-
         warnings.warn(plan.banner, stacklevel=2)
     trials = run_plan(plan, jobs or default_jobs(plan), listen or (lambda event: None))
     failed = [f"{trial.id}: {trial.error['sentence']}" for trial in trials if trial.error]
     if failed:
         raise TrialFailed(f"{len(failed)} of {len(trials)} trials failed. " + " ".join(failed))
+    for sentence in measure(trials, more):
+        warnings.warn(sentence, stacklevel=2)
     return scores(trials)

@@ -25,16 +25,18 @@ State = Literal["running", "finished", "failed"]
 # the tables of a trial: name -> columns. Only timing.csv may differ between two runs of one trial.
 # cases: the volume a slice is cut from (or nothing), Dice inside the field of view where one is known, and pixels
 # by outcome (true positives, false positives, false negatives), from which other scores can be computed.
+# metrics: further scores of the cases chosen "best", where they were asked for.
 TABLES: dict[str, tuple[str, ...]] = {
     "rounds": ("round", "client", "split", "dice", "loss"),
     "cases": ("chosen", "round", "client", "site", "subject", "volume", "case", "dice", "dice_fov", "tp", "fp", "fn"),
     "logs": ("round", "client", "key", "value"),
     "ledger": ("round", "client", "direction", "bytes"),
+    "metrics": ("client", "case", "metric", "value"),
     "timing": ("round", "client", "stage", "seconds", "peak_mib"),
 }
 
 
-_WORDS = ("client", "case", "volume", "subject", "site", "key", "split", "chosen", "stage", "direction")
+_WORDS = ("client", "case", "volume", "subject", "site", "key", "split", "chosen", "stage", "direction", "metric")
 
 
 class ResultsError(Exception):
@@ -259,8 +261,9 @@ def scores(trials: Iterable[Trial]) -> pd.DataFrame:
     Columns: trial, group, dataset, simulated, method, title, settings, seed, chosen ("best": the client's
     best validation round in the second half; "last": the last round), round, client, metric ("dice": per
     case, which is a slice where volumes were cut; "dice_fov": inside the field of view, where every test case
-    of the client has one; "dice_volume": over all slices of a volume together), value (mean over the client's
-    test cases or volumes, in 0..1), cases (how many of them). Unfinished trials give no rows.
+    of the client has one; "dice_volume": over all slices of a volume together; others, of the "best" round
+    only, where they were asked for: see ``pflbench.metrics.METRICS``), value (mean over the client's
+    test cases or volumes, ratios in 0..1), cases (how many of them). Unfinished trials give no rows.
     """
     frames = [_scores(trial) for trial in trials if trial.state == "finished"]
     columns = ["trial", "group", "dataset", "simulated", "method", "title", "settings", "seed"]
@@ -271,7 +274,7 @@ def scores(trials: Iterable[Trial]) -> pd.DataFrame:
 def _scores(trial: Trial) -> pd.DataFrame:
     cases = trial.table("cases")
     method, dataset = trial.spec["method"], trial.spec["dataset"]
-    return pd.concat(_means(cases), ignore_index=True).assign(
+    return pd.concat([*_means(cases), *_measured(trial, cases)], ignore_index=True).assign(
         trial=trial.id,
         group=trial.group,
         dataset=dataset["name"],
@@ -298,6 +301,16 @@ def _means(cases: pd.DataFrame) -> list[pd.DataFrame]:
         scored = volumes.assign(dice=[dice(*row) for row in volumes[["tp", "fp", "fn"]].to_numpy().tolist()])
         found.append(_mean(scored, "dice", "dice_volume"))
     return found
+
+
+def _measured(trial: Trial, cases: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return each client's mean of the metrics that were asked for besides."""
+    metrics = trial.table("metrics")
+    if metrics.empty:
+        return []
+    owners = cases.loc[cases["chosen"] == "best", [*_OWNER, "case"]]
+    joined = metrics.merge(owners, on=["client", "case"], how="left", validate="many_to_one")
+    return [_mean(rows, "value", str(metric)) for metric, rows in joined.groupby("metric", sort=False)]
 
 
 def _mean(rows: pd.DataFrame, column: str, metric: str) -> pd.DataFrame:

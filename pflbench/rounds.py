@@ -42,7 +42,9 @@ class Progress:
     server: dict[str, Any] = field(default_factory=dict)
     best: dict[str, dict[str, float]] = field(default_factory=dict)  # client -> dice, round of best validation
     found: dict[str, Tensor] = field(default_factory=dict)  # client -> N x H x W: what was found in that round
-    tables: dict[str, list[list[Any]]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    tables: dict[str, list[list[Any]]] = field(
+        default_factory=lambda: {name: [] for name in TABLES if name != "metrics"}
+    )
     val_dice: float = float("nan")  # mean over clients, of the last round
 
 

@@ -158,9 +158,11 @@ def _between(found: Masks, truth: Masks, spacing: Spacing, measure: Callable[...
         return 0.0
     if not found.any() or not truth.any():
         return math.hypot(found.shape[0] * spacing[0], found.shape[1] * spacing[1])
-    # MONAI expects N x channels x H x W; include_background=True keeps the only channel, which is the foreground
+    # MONAI expects N x channels x H x W; include_background=True keeps the only channel, which is the foreground.
+    # It refuses a spacing of an int and a float
+    unit = [float(side) for side in spacing]
     with _calmly():
-        return float(measure(found[None, None], truth[None, None], include_background=True, spacing=spacing))
+        return float(measure(found[None, None], truth[None, None], include_background=True, spacing=unit))
 
 
 @contextmanager

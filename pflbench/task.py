@@ -145,7 +145,7 @@ class ClientData:
     training: TrainingData
     held_out: Mapping[str, HeldOut]  # "val", "test"
     test_cases: tuple[CaseLabel, ...]
-    extents: tuple[tuple[float, float] | None, ...] = ()  # millimetres of the test images' sides, where known
+    extents: tuple[tuple[float, float] | None, ...]  # millimetres of the test images' sides, where known
 
 
 @dataclass(frozen=True)

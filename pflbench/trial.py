@@ -65,21 +65,20 @@ def run_trial(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=_LOCK_PATIENCE):
-            trial = _run_locked(folder, spec, about, method, task, engine_of, listen)
+            if pictures:
+                _keep_pictures(folder.parent, spec, task)
+            return _run_locked(folder, spec, about, method, task, engine_of, listen)
     except Timeout:
         raise UsageError(
             f"{folder} is being worked on by another process; wait for it, or choose another --out."
         ) from None
-    if pictures and trial.state == "finished":
-        _keep_pictures(trial, task)
-    return trial
 
 
-def _keep_pictures(trial: Trial, task: Task) -> None:
+def _keep_pictures(out: Path, spec: Mapping[str, Any], task: Task) -> None:
     labels = [
         (label.id, client, row) for client, data in task.clients.items() for row, label in enumerate(data.test_cases)
     ]
-    path = results.pictures_file(trial.folder.parent, trial.spec, (case for case, _, _ in labels))
+    path = results.pictures_file(out, spec, (case for case, _, _ in labels))
     path.parent.mkdir(exist_ok=True)
     with FileLock(path.parent / ".lock"):  # another process may be about to write the same
         if not path.exists():

@@ -18,7 +18,7 @@ from pflbench_datasets import readers, tree
 from pflbench_datasets.entries import Entry, by_site
 from pflbench_datasets.pictures import fitted
 from pflbench_datasets.table import find_table, read_table
-from pflbench_datasets.volumes import read_shape, slice_of
+from pflbench_datasets.volumes import read_shape, read_spacing, slice_of
 
 _VERSION = 1  # of how pixels are made of files: another version is another digest
 
@@ -107,6 +107,20 @@ class Folder(Dataset):
             return slice_of(readers.binary_volume(readers.stamp(entry.view), None), k)
         like = np.broadcast_to(np.uint8(0), (1, *readers.read_size(entry.image)))
         return fitted(readers.read_mask(entry.view, None), like, entry.view, entry.image)
+
+    def extent(self, case: Case) -> tuple[float, float] | None:
+        """Return a slice's height and width in millimetres by the header of its image, else of its mask, or None.
+
+        None for pictures: what their files say of resolution is that of a printer or a screen.
+        """
+        entry, k = self._find(case)
+        if k is None:
+            return None
+        spacing = read_spacing(entry.image) or read_spacing(entry.mask)
+        if spacing is None:
+            return None
+        across, down, _ = read_shape(entry.image)
+        return down * spacing[1], across * spacing[0]
 
     def digest(self, case: Case) -> str:
         """Return a hash of the case's files and of what decides how they become pixels."""

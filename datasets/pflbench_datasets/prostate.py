@@ -16,7 +16,7 @@ from pydantic import Field, SkipValidation
 
 from pflbench.api import Case, DataError, Dataset, Files, Found, Item, Pixels, Store, StoredSite
 from pflbench_datasets.prostate_release import found_in
-from pflbench_datasets.volumes import read_volume, slice_of, to_grey
+from pflbench_datasets.volumes import Spacing, read_spacing, read_volume, slice_of, to_grey
 
 # site -> patients; the paper's table, in its order
 PATIENTS: Mapping[str, int] = {"BIDMC": 12, "BMC": 30, "HK": 12, "I2CVB": 19, "RUNMC": 30, "UCL": 13}
@@ -135,6 +135,18 @@ class Prostate(Dataset):
         files = [self._site(case.site).digest(item.id, role) for role in ("image", "mask")]
         return hashlib.sha256(json.dumps([READER, *files, k, self.clip, self.crop]).encode()).hexdigest()
 
+    def extent(self, case: Case) -> tuple[float, float] | None:
+        """Return height and width of the kept centre in millimetres, by the header of the image file, or None.
+
+        Raises DataError where the file cannot be read.
+        """
+        item, _ = self._place(case)
+        spacing = _spacing(self._site(case.site).files[item.id]["image"].path)
+        if spacing is None:
+            return None
+        across, down = (_window(size, self.crop) for size in item.facts["shape"])
+        return (down.stop - down.start) * spacing[1], (across.stop - across.start) * spacing[0]
+
     def remarks(self) -> Sequence[str]:
         """Return what was done to the volumes, what the crop cuts off, and what the import left out."""
         items = [item for site in self.available() for item in self._site(site).items.values()]
@@ -184,6 +196,15 @@ def _decoded(files: tuple[tuple[Path, str], ...], clip: float, crop: int) -> tup
     across, down = _window(image.shape[0], crop), _window(image.shape[1], crop)
     # copies, so that what lies around the centre is not kept in memory
     return to_grey(image, clip)[across, down].copy(order="F"), np.asarray(mask[across, down] > 0, np.uint8, order="F")
+
+
+def _spacing(file: Path) -> Spacing | None:
+    """Return the spacing of an image file, or None where its header says nothing to be believed.
+
+    1 x 1 x 1 is what tools write that were given no spacing, even where they name the unit; no T2 slice is 1 mm thin.
+    """
+    found = read_spacing(file)
+    return None if found == (1.0, 1.0, 1.0) else found
 
 
 def _window(size: int, crop: int) -> slice:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pflbench.api import DataError, Pixels
 
 Volume = NDArray[Any]  # x, y, z; integers or floats
+Spacing = tuple[float, float, float]  # x, y, z; millimetres
 
 SUFFIXES = frozenset({".nii", ".nii.gz", ".npy"})
 MOST_BYTES = 2**31  # of a decoded volume, as its header declares it: a CT of 1000 slices of 512 x 512 in float64
@@ -24,6 +25,7 @@ _MOST_OFFSET = 2**24  # bytes between header and voxels; extensions of more than
 _LFS = b"version https://git-lfs"
 _GZIP = b"\x1f\x8b"
 _NUMPY = b"\x93NUMPY"
+_MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's code of the unit of length -> its size; 0: unknown
 _BROKEN = (OSError, EOFError, ValueError, TypeError, OverflowError, KeyError, zlib.error)
 
 
@@ -49,6 +51,20 @@ def read_shape(file: Path) -> tuple[int, int, int]:
             return _three(file, _read_numpy(file, values=False).shape)
         with _opened(file) as stream:
             return _header(file, stream).shape
+
+
+def read_spacing(file: Path) -> Spacing | None:
+    """Return the distance of voxels along x, y and z in millimetres from a NIfTI header, or None where it says none.
+
+    None too for NumPy arrays, sizes that are not positive and finite, and what a writer that was given no spacing
+    leaves behind: 1 x 1 x 1 of unknown unit. Another size of unknown unit is taken as millimetres, as most readers
+    do. Raises DataError where the file cannot be read.
+    """
+    with _named(file):
+        if _is_numpy(file):
+            return None
+        with _opened(file) as stream:
+            return _header(file, stream).spacing
 
 
 def to_grey(volume: Volume, percentile: float) -> Pixels:
@@ -124,6 +140,7 @@ class _Header:
     kind: np.dtype[Any]
     offset: int  # of the voxels, in bytes
     scale: tuple[float | None, float | None]  # slope and intercept
+    spacing: Spacing | None
 
 
 def _header(file: Path, stream: IO[bytes]) -> _Header:
@@ -149,7 +166,18 @@ def _checked(file: Path, header: Any) -> _Header:
     offset = int(header.get_data_offset())
     if header["magic"] != header.single_magic or not 0 <= offset <= _MOST_OFFSET:
         raise ValueError("its voxels are not in this file")
-    return _Header(shape, kind, offset, header.get_slope_inter())
+    return _Header(shape, kind, offset, header.get_slope_inter(), _spacing(header))
+
+
+def _spacing(header: Any) -> Spacing | None:
+    """Never raises: a volume without a usable spacing can be read all the same."""
+    code = int(header["xyzt_units"]) & 7  # the bits above are the unit of time
+    sizes = [float(size) for size in header["pixdim"][1:4]]
+    unset = code == 0 and sizes == [1.0, 1.0, 1.0]
+    if unset or code not in _MILLIMETRES or not all(math.isfinite(size) and size > 0 for size in sizes):
+        return None
+    x, y, z = (size * _MILLIMETRES[code] for size in sizes)
+    return x, y, z
 
 
 def _read_nifti(file: Path) -> Volume:
