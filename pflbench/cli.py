@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pflbench.cli_data import data
+from pflbench.cli_report import compare_command, report_command
 from pflbench.version import __version__
 
 if TYPE_CHECKING:
@@ -245,25 +246,8 @@ def _announce(made: Plan, console: Console) -> None:
         console.print(sentence, markup=False, style="yellow")
 
 
-@app.command()
-def report(
-    paths: Annotated[list[Path], typer.Argument(help="Results folders.")],
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
-) -> int:
-    """Write report.md and report.html from results folders; trains nothing, needs no torch."""
-    from importlib.metadata import entry_points
-
-    from pflbench.errors import UsageError
-
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path} does not exist; give the folder that `pflbench run --out` wrote to.")
-    points = list(entry_points(group="pflbench.report", name="report"))
-    if not points:
-        raise UsageError("no report is installed (entry point group pflbench.report); install pflbench anew.")
-    for written in points[0].load()(paths, out):
-        typer.echo(str(written))
-    return DONE
+app.command(name="report")(report_command)
+app.command(name="compare")(compare_command)
 
 
 @app.command(name="list")

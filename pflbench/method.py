@@ -84,6 +84,14 @@ class Method(Settings):
         """Return the model that is evaluated for this client."""
         return client.model
 
+    def policies(self) -> Mapping[str, str]:
+        """Return what a reader of results must know, in words, for the report's protocol card.
+
+        ``batch_norm``: what becomes of the parameters and of the running statistics of normalization layers.
+        ``aggregation``: by what clients are weighted.
+        """
+        return {}
+
     def unsuitable(self, task: TaskCard) -> str | None:
         """Return a sentence where the method cannot run on a task: the combination is skipped with it."""
         return None

@@ -341,5 +341,6 @@ def _about(method: Method, source: Source, clients: list[dict[str, Any]], comman
         "method_citation": method.citation,
         "method_summary": summary,
         "travels": method.travels,
+        **method.policies(),
         "command": command,
     }

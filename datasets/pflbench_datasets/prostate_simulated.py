@@ -95,6 +95,12 @@ class SimulatedProstate(Dataset):
             for k in range(self.slices)
         ]
 
+    def extent(self, case: Case) -> tuple[float, float]:
+        """Return the sides of the picture in millimetres: the field of view of the patient's scan."""
+        site, number, _ = self._place(case)
+        view = new_patient(STYLES[case.site], self._random(site, number)).view
+        return view, view
+
     def read(self, case: Case) -> tuple[Pixels, Pixels]:
         """Draw a slice (1 x size x size) and its mask (size x size)."""
         site, number, k = self._place(case)

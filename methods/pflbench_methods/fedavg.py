@@ -7,7 +7,21 @@ from typing import ClassVar
 
 from torch import nn
 
-from pflbench.api import Client, Inbox, Message, Method, Outbox, Server, keys, load, pick, weighted_mean
+from pflbench.api import (
+    Client,
+    Inbox,
+    Message,
+    Method,
+    Outbox,
+    Server,
+    UNet,
+    keys,
+    load,
+    norm_keys,
+    pick,
+    statistics_keys,
+    weighted_mean,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,18 @@ class FedAvg(Method):
         """Send everybody the mean: W = sum_c (N_c / N) W_c."""
         mean = weighted_mean(inbox, server.shares)
         return dict.fromkeys(inbox, mean)
+
+    def policies(self) -> dict[str, str]:
+        """Say which entries of batch norm are averaged, as ``shared`` has it, and with which weights."""
+        model = UNet(1, 1)
+        shared, statistics = self.shared(model), statistics_keys(model)
+        fate = {name: "averaged" if name in shared else "kept at the client" for name in norm_keys(model)}
+        parameters = next(fate[name] for name in fate if name not in statistics)
+        running = next(fate[name] for name in fate if name in statistics)
+        return {
+            "batch_norm": f"parameters {parameters}, statistics {running}",
+            "aggregation": "training images",
+        }
 
     def client_receive(self, client: Client, message: Message) -> None:
         """Overwrite the shared entries."""

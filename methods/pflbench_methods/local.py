@@ -20,6 +20,10 @@ class Local(Method):
     citation: ClassVar[str] = "Control without federation."
     travels: ClassVar[str] = "nothing"
 
+    def policies(self) -> dict[str, str]:
+        """Say that nothing is shared."""
+        return {"batch_norm": "parameters and statistics kept at the client", "aggregation": "none"}
+
     def client_update(self, client: Client) -> Message:
         """Train; send nothing."""
         client.fit()

@@ -129,6 +129,12 @@ class ResFIM(FedAvg):
             masks = {client: mask | {n: mask[scale] for n, scale in scales.items()} for client, mask in masks.items()}
         return {client: overlay(masks[client], weights[client], mean) for client in inbox}
 
+    def policies(self) -> dict[str, str]:
+        """Say what becomes of batch norm: parameters follow the mask, statistics the setting."""
+        fates = {"kept": "kept at the client", "averaged": "averaged", "follow": "kept where their scale is masked"}
+        parameters = "parameters averaged but where the client's mask keeps them"
+        return {**super().policies(), "batch_norm": f"{parameters}, statistics {fates[self.statistics]}"}
+
     def extra_gradients(self, task: TaskCard) -> Mapping[str, int]:
         """Return the gradients of the two Fishers: one per image for each of the C styles."""
         styles = len(task.clients)

@@ -65,10 +65,10 @@ def test_plugins_import_of_the_core_only_the_public_api(package):
         assert core <= {"pflbench.api"}, named(path)
 
 
-def test_reports_import_of_the_core_only_the_results():
+def test_reports_import_of_the_core_only_results_and_the_names_of_metrics():
     for path in sorted((ROOT / "reports/pflbench_reports").rglob("*.py")):
         core = {module for module in imported(path) if module.partition(".")[0] == "pflbench"}
-        assert core <= {"pflbench.results"}, named(path)
+        assert core <= {"pflbench.results", "pflbench.metrics"}, named(path)
         assert "torch" not in roots(path), named(path)
 
 

@@ -213,3 +213,14 @@ def test_it_says_that_it_is_simulated():
     assert SimulatedProstate.simulated
     assert Prostate.stand_in == SimulatedProstate.name
     assert all("simulated" in reference for reference in SimulatedProstate.citation.values())
+
+
+def test_a_patient_s_pictures_have_one_extent_near_that_of_the_site():
+    dataset = SimulatedProstate(slices=2)
+    for site in dataset.sites:
+        one, other, another = dataset.cases(site)[:3]
+        assert one.volume == other.volume != another.volume
+        assert dataset.extent(one) == dataset.extent(other) != dataset.extent(another)
+        height, width = dataset.extent(one)
+        assert height == width
+        assert 0.9 * STYLES[site].view < height < 1.1 * STYLES[site].view

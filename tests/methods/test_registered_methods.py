@@ -43,6 +43,18 @@ def test_the_methods_of_the_paper_and_the_control_are_registered_in_its_order():
 
 
 @pytest.mark.parametrize("cls", METHODS, ids=by_name)
+def test_it_says_what_becomes_of_batch_norm_and_how_clients_are_weighted(cls):
+    assert {"batch_norm", "aggregation"} <= set(cls().policies())
+
+
+def test_the_policy_for_batch_norm_is_what_is_shared():
+    policies = {cls.name: cls().policies()["batch_norm"] for cls in METHODS}
+    assert policies["fedavg"] == "parameters averaged, statistics averaged"
+    assert policies["fedbn"] == "parameters kept at the client, statistics kept at the client"
+    assert policies["siobn"] == "parameters averaged, statistics kept at the client"
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=by_name)
 def test_it_is_found_by_name_however_it_is_written(cls):
     for spelling in (cls.name, cls.name.upper(), cls.title, f" {cls.name} ", *cls.aliases):
         assert registry().method(spelling) is cls
