@@ -292,7 +292,8 @@ _OWNER = ["chosen", "round", "client"]
 def _means(cases: pd.DataFrame) -> list[pd.DataFrame]:
     """Return each client's mean of every metric that its cases allow."""
     found = [_mean(cases, "dice", "dice")]
-    inside = cases.groupby("client")["dice_fov"].transform(lambda scores: scores.notna().all())
+    unknown = set(cases.loc[cases["dice_fov"].isna(), "client"])
+    inside = ~cases["client"].isin(unknown)
     if inside.any():
         found.append(_mean(cases[inside], "dice_fov", "dice_fov"))
     slices = cases[cases["volume"] != ""]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pandas as pd
 
 from pflbench.results import ResultsError, Trial
-from pflbench_reports.groups import Group
+
+if TYPE_CHECKING:  # groups counts the costs while it reads the trials
+    from pflbench_reports.groups import Group
 
 _NAN = float("nan")
 COLUMNS: dict[str, str] = {
@@ -23,7 +29,7 @@ COLUMNS: dict[str, str] = {
 
 def cost(group: Group) -> pd.DataFrame:
     """Return one row per method: mean over its finished trials of ``trial_cost`` (peak memory: maximum)."""
-    rows = [{"variant": group.variants[t.id].display, **trial_cost(t)} for t in group.finished]
+    rows = [{"variant": group.variants[trial].display, **found} for trial, found in group.costs.items()]
     frame = pd.DataFrame(rows, columns=["variant", *COLUMNS])
     grouped = frame.groupby("variant", sort=False)
     result = grouped.mean()
@@ -32,36 +38,38 @@ def cost(group: Group) -> pd.DataFrame:
     return result.reset_index()
 
 
-def trial_cost(trial: Trial) -> dict[str, float]:
-    """Return the ``COLUMNS`` of one trial; round 0 is the setup, per round is total / rounds (/ clients)."""
+def trial_cost(trial: Trial, tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Return the ``COLUMNS`` of one trial from its tables; round 0 is the setup, per round is total / rounds."""
     rounds = max(trial.round, 1)
     guests = {str(client.get("name")) for client in trial.about.get("clients") or () if client.get("train") == 0}
-    ledger, cases = trial.table("ledger"), trial.table("cases")
-    clients = max(cases.loc[~cases["client"].isin(guests), "client"].nunique(), 1)  # those who train
+    ledger, cases = tables["ledger"], tables["cases"]
+    clients = max(len(set(cases["client"]) - guests), 1)  # those who train
+    if guests:
+        ledger = ledger[~ledger["client"].isin(guests)]
     return {
-        **_traffic(ledger[~ledger["client"].isin(guests)], rounds, clients),
-        **_time(trial.table("timing"), rounds),
-        **_gradients(trial.table("logs"), rounds),
+        **_traffic(ledger, rounds, clients),
+        **_time(tables["timing"], rounds),
+        **_gradients(tables["logs"], rounds),
     }
 
 
 def _traffic(ledger: pd.DataFrame, rounds: int, clients: int) -> dict[str, float]:
+    sent, number = ledger["bytes"].to_numpy(dtype=float), ledger["round"].to_numpy(dtype=float)
+    way = ledger["direction"].to_numpy(dtype=object)
     result = {}
     for direction in ("up", "down"):
-        rows = ledger[ledger["direction"] == direction]
-        setup = rows["round"] == 0
-        result[f"setup_{direction}_bytes"] = float(rows.loc[setup, "bytes"].sum()) / clients
-        result[f"{direction}_bytes"] = float(rows.loc[~setup, "bytes"].sum()) / clients / rounds
+        result[f"setup_{direction}_bytes"] = float(np.nansum(sent[(way == direction) & (number == 0)])) / clients
+        result[f"{direction}_bytes"] = float(np.nansum(sent[(way == direction) & (number > 0)])) / clients / rounds
     return result if len(ledger) else dict.fromkeys(result, _NAN)
 
 
 def _time(timing: pd.DataFrame, rounds: int) -> dict[str, float]:
     if timing.empty:
         return {"setup_seconds": _NAN, "round_seconds": _NAN, "peak_mib": _NAN}
-    setup = timing["round"] == 0
+    seconds, number = timing["seconds"].to_numpy(dtype=float), timing["round"].to_numpy(dtype=float)
     return {
-        "setup_seconds": float(timing.loc[setup, "seconds"].sum()),
-        "round_seconds": float(timing.loc[~setup, "seconds"].sum()) / rounds,
+        "setup_seconds": float(np.nansum(seconds[number == 0])),
+        "round_seconds": float(np.nansum(seconds[number > 0])) / rounds,
         "peak_mib": float(pd.to_numeric(timing["peak_mib"], errors="coerce").max()),
     }
 

@@ -1,22 +1,26 @@
-"""Tables as a reader sees them: cells with a mark for the best and the second, and footnotes."""
+"""Tables as a reader sees them: scores, gains over local training, costs, trials without a result."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import pandas as pd
 
+from pflbench.metrics import METRICS
+from pflbench.results import ResultsError
+from pflbench_reports.cells import Cell, Mark, Ranks, Table, marks, spread_cell
 from pflbench_reports.cost import COLUMNS
 from pflbench_reports.groups import Group
+from pflbench_reports.quoted import REFERENCES, QuotedRow, quoted_cells, quoted_frame, quoted_rows
 from pflbench_reports.tables import (
     client_statistics,
     comparable,
+    gains,
     guests,
     has_volumes,
     local_of,
+    main_metric,
     missing_clients,
     missing_seeds,
     seed_scores,
@@ -24,86 +28,113 @@ from pflbench_reports.tables import (
 )
 from pflbench_reports.text import MISSING, listed, number, percent, several, size
 
-Mark = Literal["", "best", "second"]
+__all__ = ["Cell", "Mark", "Table", "cost_table", "dice_table", "gain_table", "marks", "status_table"]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One number (or text) with its spread, its rank in the column and the place of its footnote."""
+def dice_table(
+    group: Group,
+    chosen: str,
+    order: Sequence[str],
+    compared: bool,
+    metric: str | None = None,
+    reference: str | None = None,
+) -> Table:
+    """Return methods x clients by one metric (None: the main one), shares in percent.
 
-    text: str
-    spread: str = ""
-    mark: Mark = ""
-    note: int = 0
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table ready for either format, and the numbers behind it by file name."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-    csv: dict[str, pd.DataFrame] = field(default_factory=dict)
-
-
-def marks(values: Sequence[float]) -> list[Mark]:
-    """Mark the largest and the second largest of the unrounded values; nothing where there is no contest.
-
-    NaN takes no part.
+    ``compared`` adds the columns against local training. With ``reference`` "paper" the rows that the paper
+    prints for this dataset stand below, quoted and unranked, where its clients are among these.
     """
-    finite = sorted({value for value in values if math.isfinite(value)}, reverse=True)
-    if len(finite) < 2:
-        return [""] * len(values)
-    names: dict[float, Mark] = {finite[0]: "best", finite[1]: "second"}
-    if sum(value == finite[0] for value in values) > 1:
-        del names[finite[1]]  # two share the first place, so nobody is second
-    return [names.get(value, "") for value in values]
-
-
-def dice_table(group: Group, chosen: str, order: Sequence[str], compared: bool, metric: str = "dice") -> Table:
-    """Return methods x clients in percent; ``compared`` adds the columns against local training."""
-    frame = seed_scores(group, chosen, metric)
-    trained = frame[~frame["client"].isin(guests(group))]
-    statistics, totals = client_statistics(frame), summary(trained, local_of(group)).set_index("variant")
-    clients = list(dict.fromkeys(frame["client"]))
+    name = metric or main_metric(group)
+    higher = METRICS[name].higher_is_better
+    frame = seed_scores(group, chosen, name)
+    away = guests(group)
+    trained = frame[~frame["client"].isin(away)]
+    statistics = client_statistics(frame)
+    totals = summary(trained, local_of(group), higher).set_index("variant")
     order = [method for method in order if method in totals.index]
-    notes, fair = _notes(group, frame), comparable(group, frame)
+    notes, ranks = _notes(frame), Ranks(tuple(order), comparable(group, frame), higher)
+    clients = list(dict.fromkeys(frame["client"]))
     columns = [[Cell(method, note=_place(notes, method)) for method in order]]
     columns += [[Cell(number(float(totals["seeds"][method]))) for method in order]]
-    columns += [_client_column(statistics, client, order, fair) for client in clients]
-    columns += [_average(totals, order, fair), _plain(totals, order, "over_seeds")]
-    shown = [f"{client} (never trained)" if client in guests(group) else client for client in clients]
+    columns += [_client_column(statistics, client, ranks) for client in clients]
+    columns += [_average(totals, ranks), _plain(totals, order, "over_seeds")]
+    shown = [f"{client} (never trained)" if client in away else client for client in clients]
     header = ["Method", "Seeds", *shown, "Average ± between clients", "± over seeds"]
     if compared:
-        columns += [
-            _worst(totals, order, fair),
-            _gain(totals, order),
-            _harmed(totals, order, trained["client"].nunique()),
-        ]
-        header += ["Worst client", "Gain over local", "Clients harmed"]
-    stem = f"{metric.replace('_', '-')}-{chosen}"
-    csv = {f"{stem}-seeds": frame, f"{stem}-clients": statistics}
-    csv[f"{stem}-summary"] = totals.reset_index()
-    rows = tuple(zip(*columns, strict=True))
-    return Table(_title(chosen, metric, has_volumes(group)), tuple(header), rows, tuple(notes.values()), csv)
+        columns += [_worst(totals, ranks), _plain(totals, order, "range_clients"), _gain(totals, order)]
+        columns += [_harmed(totals, order, trained["client"].nunique())]
+        header += ["Worst client", "Largest − smallest client", "Gain over local", "Clients harmed"]
+    rows = list(zip(*columns, strict=True))
+    stem = f"{name.replace('_', '-')}-{chosen}"
+    frames = {"seeds": frame.rename(columns={"dice": name}), "clients": statistics, "summary": totals.reset_index()}
+    csv = {f"{stem}-{part}": table for part, table in frames.items()}
+    footnotes = list(notes.values())
+    if quoted := _quoted(group, [client for client in clients if client not in away], name, chosen, reference):
+        rows += quoted_cells(quoted, clients, compared, footnotes)
+        csv[f"{stem}-quoted"] = quoted_frame(quoted)
+    return Table(_title(group, name, chosen), tuple(header), tuple(rows), tuple(footnotes), csv)
 
 
-def _title(chosen: str, metric: str, volumes: bool) -> str:
-    which = {"best": "at each client's best validation round", "last": "after the last round"}
-    whole = "Test Dice per slice (%)" if volumes else "Test Dice (%)"
-    names = {"dice": whole, "dice_fov": "Test Dice inside the field of view (%)", "dice_volume": _PER_VOLUME}
-    return f"{names[metric]} {which[chosen]}"
+def gain_table(group: Group, chosen: str, order: Sequence[str], metric: str | None = None) -> Table | None:
+    """Return methods x clients of the gains over local training, and their mean; None without local training.
+
+    In points (distances: in their unit), positive where the method is better than training alone.
+    """
+    name, local = metric or main_metric(group), local_of(group)
+    frame = seed_scores(group, chosen, name)
+    trained = frame[~frame["client"].isin(guests(group))]
+    if trained.empty or local is None:
+        return None
+    gained = gains(trained, local, METRICS[name].higher_is_better)
+    order = [method for method in order if method in gained.index]
+    if not order:
+        return None
+    notes = _notes(frame)
+    harmed = summary(trained, local, METRICS[name].higher_is_better).set_index("variant")
+    rows = tuple(
+        (
+            Cell(method, note=_place(notes, method)),
+            *(Cell(percent(_zero(float(gained[client][method])), sign=True)) for client in gained.columns),
+            *_gain(harmed, [method]),
+            *_harmed(harmed, [method], len(gained.columns)),
+        )
+        for method in order
+    )
+    unit = "points" if METRICS[name].percent else METRICS[name].unit
+    title = f"Gain over {local} by {METRICS[name].title} ({unit}; negative: worse than training alone)"
+    header = ("Method", *map(str, gained.columns), "Mean gain", "Clients harmed")
+    stem = f"{name.replace('_', '-')}-{chosen}-gains"
+    return Table(title, header, rows, tuple(notes.values()), {stem: gained.reset_index()})
 
 
-_PER_VOLUME = "Test Dice per volume, all its slices together (%)"
+def _quoted(
+    group: Group, clients: Sequence[str], metric: str, chosen: str, reference: str | None
+) -> tuple[QuotedRow, ...]:
+    """Return the rows to quote: of real data only, as the paper's is, and of the scores that the paper prints."""
+    if reference is not None and reference not in REFERENCES:
+        raise ResultsError(f"there is no reference {reference!r}; choose {listed(REFERENCES)}.")
+    printed = metric == "dice" and chosen == "best" and not group.simulated
+    return quoted_rows(group.dataset, clients) if reference and printed else ()
 
 
-def _notes(group: Group, frame: pd.DataFrame) -> dict[str, str]:
+def _title(group: Group, metric: str, chosen: str) -> str:
+    facts = METRICS[metric]
+    known = any(words in facts.title for words in ("per slice", "per volume"))
+    what = facts.title if known or not has_volumes(group) else f"{facts.title} per slice"
+    unit = facts.unit if facts.higher_is_better else f"{facts.unit}, smaller is better"
+    return f"Test {what} ({unit}) {_when(group, chosen)}"
+
+
+def _when(group: Group, chosen: str) -> str:
+    if group.file:
+        return f"as given in {group.file}" + (", last round" if chosen == "last" else "")
+    return {"best": "at each client's best validation round", "last": "after the last round"}[chosen]
+
+
+def _notes(frame: pd.DataFrame) -> dict[str, str]:
     """Say per method what it lacks; such a row takes no part in the ranking."""
     lacks: dict[str, list[str]] = {}
-    for method, seeds in missing_seeds(group).items():
+    for method, seeds in missing_seeds(frame).items():
         numbers = listed([str(seed) for seed in sorted(seeds)])
         lacks.setdefault(method, []).append(f"{several(len(seeds), 'seed')} that others finished ({numbers})")
     for method, clients in missing_clients(frame).items():
@@ -115,41 +146,38 @@ def _place(notes: dict[str, str], method: str) -> int:
     return list(notes).index(method) + 1 if method in notes else 0
 
 
-def _fairly(order: Sequence[str], values: Sequence[float], fair: set[str]) -> list[Mark]:
-    return marks([v if m in fair else float("nan") for m, v in zip(order, values, strict=True)])
-
-
-def _client_column(statistics: pd.DataFrame, client: str, order: Sequence[str], fair: set[str]) -> list[Cell]:
-    rows = statistics[statistics["client"] == client].set_index("variant").reindex(list(order))
+def _client_column(statistics: pd.DataFrame, client: str, ranks: Ranks) -> list[Cell]:
+    rows = statistics[statistics["client"] == client].set_index("variant").reindex(list(ranks.order))
     means, stds = rows["mean"].to_list(), rows["std"].to_list()
-    return [_cell(m, s, mark) for m, s, mark in zip(means, stds, _fairly(order, means, fair), strict=True)]
+    return [spread_cell(m, s, mark) for m, s, mark in zip(means, stds, ranks.marks(means), strict=True)]
 
 
-def _cell(mean: float, std: float, mark: Mark) -> Cell:
-    return Cell(percent(mean), percent(std) if math.isfinite(std) else "", mark)
-
-
-def _average(totals: pd.DataFrame, order: Sequence[str], fair: set[str]) -> list[Cell]:
-    rows = totals.loc[list(order)]
+def _average(totals: pd.DataFrame, ranks: Ranks) -> list[Cell]:
+    rows = totals.loc[list(ranks.order)]
     means, stds = rows["average"].to_list(), rows["between_clients"].to_list()
-    return [_cell(m, s, mark) for m, s, mark in zip(means, stds, _fairly(order, means, fair), strict=True)]
+    return [spread_cell(m, s, mark) for m, s, mark in zip(means, stds, ranks.marks(means), strict=True)]
 
 
 def _plain(totals: pd.DataFrame, order: Sequence[str], column: str) -> list[Cell]:
     return [Cell(percent(float(totals[column][method]))) for method in order]
 
 
-def _worst(totals: pd.DataFrame, order: Sequence[str], fair: set[str]) -> list[Cell]:
-    rows = totals.loc[list(order)]
+def _worst(totals: pd.DataFrame, ranks: Ranks) -> list[Cell]:
+    rows = totals.loc[list(ranks.order)]
     values, names = rows["worst"].to_list(), rows["worst_client"].to_list()
     return [
         Cell(f"{percent(value)} ({name})", mark=mark)
-        for value, name, mark in zip(values, names, _fairly(order, values, fair), strict=True)
+        for value, name, mark in zip(values, names, ranks.marks(values), strict=True)
     ]
 
 
 def _gain(totals: pd.DataFrame, order: Sequence[str]) -> list[Cell]:
-    return [Cell(percent(float(totals["gain"][method]), sign=True)) for method in order]
+    return [Cell(percent(_zero(float(totals["gain"][method])), sign=True)) for method in order]
+
+
+def _zero(value: float) -> float:
+    """Return 0 for what rounds to it, so that nobody reads -0.00."""
+    return 0.0 if abs(value) < 0.005 else value
 
 
 def _harmed(totals: pd.DataFrame, order: Sequence[str], clients: int) -> list[Cell]:

@@ -1,52 +1,74 @@
-"""The figures of a comparison group: each a pure function from a frame to a ``Picture``."""
+"""The figures that every group has: validation curves, and test scores per client."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
-from pflbench_reports.canvas import Picture, figure, grid, look, picture, style
+from pflbench.metrics import METRICS, Metric
+from pflbench_reports.canvas import (
+    WIDTH,
+    Picture,
+    bottom,
+    figure,
+    grid,
+    legend,
+    legend_height,
+    look,
+    picture,
+    shortened,
+    style,
+)
+from pflbench_reports.marks import (
+    chosen_clients,
+    every,
+    grid_rows,
+    line,
+    method_rows,
+    rounds_axis,
+    row_height,
+    seeds_drawn,
+)
 from pflbench_reports.text import listed, percent, several
-from pflbench_reports.traces import last_round, shown_layers
-
-
-def shortened(name: str, length: int = 34) -> str:
-    """Return a name short enough for a legend or an axis."""
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def curves(name: str, frame: pd.DataFrame, looks: Mapping[str, int], simulated: bool) -> Picture:
     """Draw validation Dice over rounds, one line per method; the band is one deviation over seeds."""
-    methods = [m for m in looks if m in set(frame["variant"])]
+    methods = _present(frame, looks)
+    labels = [shortened(method) for method in methods]
     with style(name):
-        drawn = figure(8.6, 3.6 + 0.18 * (len(methods) // 4), simulated)
+        drawn = figure(WIDTH, 2.7 + legend_height(labels), simulated)
         panels = {"All rounds": 0, "Second half, where models are selected": _second_half(frame)}
         for (title, start), axes in zip(panels.items(), drawn.subplots(1, 2), strict=True):
-            for method in methods:
-                rows = frame[(frame["variant"] == method) & (frame["round"] >= start)]
-                _line(axes, rows, method, {**look(looks[method]), "markersize": 3.5})
+            handles = _method_lines(axes, frame[frame["round"] >= start], methods, looks)
             axes.set(title=title, xlabel="Round", ylabel="Validation Dice (%)" if start == 0 else "")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        legend(drawn, handles, labels)
         return picture(name, drawn, frame, _curve_caption(frame), _curve_alt(frame, methods))
+
+
+def _present(frame: pd.DataFrame, looks: Mapping[str, int]) -> list[str]:
+    return [method for method in looks if method in set(frame["variant"])]
 
 
 def _second_half(frame: pd.DataFrame) -> float:
     return float(frame["round"].max()) / 2 + 0.5
 
 
-def _line(axes: Any, rows: pd.DataFrame, label: str, options: Mapping[str, Any]) -> None:
-    axes.plot(rows["round"], rows["mean"], label=shortened(label), **options)
-    low, high = rows["mean"] - rows["std"], rows["mean"] + rows["std"]
-    axes.fill_between(rows["round"], low, high, color=options["color"], alpha=0.15, linewidth=0)
+def _method_lines(axes: Any, frame: pd.DataFrame, methods: Sequence[str], looks: Mapping[str, int]) -> list[Any]:
+    handles = []
+    for method in methods:
+        rows = frame[frame["variant"] == method]
+        options = {**look(looks[method]), "markersize": 3.5, "markevery": every(len(rows)), "linewidth": 1.3}
+        handles.append(line(axes, rows, "round", options, band=0.12))
+    rounds_axis(axes)
+    return handles
 
 
 def _curve_caption(frame: pd.DataFrame) -> str:
-    spread = "Bands: ± one population standard deviation over seeds." if frame["std"].notna().any() else ""
-    return f"Validation Dice per round, averaged over clients without weights. {spread}".strip()
+    return f"Validation Dice per round, averaged over clients without weights. {seeds_drawn(frame)}"
 
 
 def _curve_alt(frame: pd.DataFrame, methods: Sequence[str]) -> str:
@@ -56,21 +78,75 @@ def _curve_alt(frame: pd.DataFrame, methods: Sequence[str]) -> str:
     return f"Line chart of validation Dice over rounds for {count}. Last round: {ends}."
 
 
-def clients(name: str, frame: pd.DataFrame, order: Sequence[str], looks: Mapping[str, int], simulated: bool) -> Picture:
-    """Draw test Dice, one panel per client, one row per method; a dot per seed, a bar at their mean."""
-    panels = list(dict.fromkeys(frame["client"]))
-    rows = -(-len(panels) // 3)
+def client_curves(name: str, frame: pd.DataFrame, looks: Mapping[str, int], simulated: bool) -> Picture:
+    """Draw validation Dice over rounds, one panel per client, one line per method; the band is over seeds."""
+    methods, (panels, note) = _present(frame, looks), chosen_clients(frame)
+    labels = [shortened(method) for method in methods]
+    data = frame[frame["client"].isin(panels)]
     with style(name):
-        drawn = figure(8.6, 0.9 + rows * (0.5 + 0.24 * len(order)), simulated)
+        height = 0.3 + 1.75 * grid_rows(panels) + legend_height(labels)
+        drawn = figure(WIDTH, height, simulated)
+        places = grid(drawn, len(panels), 3)
+        for client, axes in zip(panels, places, strict=True):
+            rows = data[data["client"] == client]
+            handles = _method_lines(axes, rows, methods, looks)
+            axes.set(title=shortened(client, 26), ylim=_late(rows))
+        for axes in bottom(places):
+            axes.set_xlabel("Round")
+        drawn.supylabel("Validation Dice (%)", fontsize=9)
+        legend(drawn, handles, labels)
+        caption = f"Validation Dice per round at each client. {seeds_drawn(data)} {_OWN_AXES}{note}"
+        return picture(name, drawn, data, caption, _client_curve_alt(data, panels))
+
+
+_OWN_AXES = "Every panel has its own axis, for the second half of the rounds: early lines may enter from below."
+
+
+def _late(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return limits that the second half fills half: at first Dice is near zero, which would squeeze the rest."""
+    late = rows.loc[rows["round"] >= _second_half(rows), "mean"]
+    low, high = float(late.min()), float(rows["mean"].max())
+    if not math.isfinite(low + high):
+        return 0.0, 100.0
+    room = max(high - low, 1.0)
+    return max(low - 0.8 * room, -1.0), high + 0.2 * room
+
+
+def _client_curve_alt(frame: pd.DataFrame, panels: Sequence[str]) -> str:
+    last = frame[frame["round"] == frame["round"].max()].dropna(subset=["mean"])
+    best = []
+    for client in panels:
+        rows = last[last["client"] == client].sort_values("mean", ascending=False)
+        best += [f"{client}: {row.variant} ({percent(row.mean)} %)" for row in rows.head(1).itertuples(index=False)]
+    return f"Line charts of validation Dice over rounds, one per client. Highest in the last round: {listed(best)}."
+
+
+def clients(
+    name: str,
+    frame: pd.DataFrame,
+    order: Sequence[str],
+    looks: Mapping[str, int],
+    simulated: bool,
+    metric: Metric = METRICS["dice"],
+) -> Picture:
+    """Draw test scores, one panel per client, one row per method; a dot per seed, a bar at their mean.
+
+    The column of scores is "dice" whatever ``metric`` they are of, as in ``tables.seed_scores``.
+    """
+    panels = list(dict.fromkeys(frame["client"]))
+    with style(name):
+        height = row_height(panels, order, 0.21)
+        drawn = figure(WIDTH, 0.8 + grid_rows(panels) * (0.5 + height * len(order)), simulated)
         span = _span(frame)
         for client, axes in zip(panels, grid(drawn, len(panels), 3, sharey=True), strict=True):
             _dots(axes, frame[frame["client"] == client], order, looks)
             middle = _middle(frame[frame["client"] == client])
-            axes.set(title=shortened(client, 26), xlim=(middle - span / 2, middle + span / 2))
-        axes.set_yticks(range(len(order)), [shortened(method, 28) for method in order])
-        axes.set_ylim(len(order) - 0.5, -0.5)
-        drawn.supxlabel("Test Dice (%); the axes start at different values but have one scale", fontsize=9)
-        return picture(name, drawn, frame, _client_caption(), _client_alt(frame, panels, order))
+            axes.set(title=shortened(client, 19), xlim=(middle - span / 2, middle + span / 2))
+            axes.grid(visible=False, axis="y")
+        method_rows(axes, order, height)
+        axis = f"Test {metric.title} ({metric.unit}); the axes start at different values but have one scale"
+        drawn.supxlabel(axis, fontsize=9)
+        return picture(name, drawn, frame, _client_caption(metric), _client_alt(frame, panels, order, metric))
 
 
 def _span(frame: pd.DataFrame) -> float:
@@ -90,94 +166,22 @@ def _dots(axes: Any, frame: pd.DataFrame, order: Sequence[str], looks: Mapping[s
         axes.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color=colour, linewidth=2.2)
 
 
-def _client_caption() -> str:
+def _client_caption(metric: Metric) -> str:
     where = "at the client's best validation round"
-    return f"Test Dice per client and method {where}: a dot per seed, a bar at the mean."
-
-
-def _client_alt(frame: pd.DataFrame, panels: Sequence[str], order: Sequence[str]) -> str:
-    means = frame.groupby(["client", "variant"])["dice"].mean()
-    best = [f"{client}: {means[client].idxmax()} ({percent(float(means[client].max()))} %)" for client in panels]
-    return f"Dot plot of test Dice for {several(len(order), 'method')}. Highest mean per client: {listed(best)}."
-
-
-def mask_lines(name: str, method: str, rates: pd.DataFrame, simulated: bool) -> Picture:
-    """Draw the masking rate over rounds as in the paper's Fig. 4: one panel per client, three layers."""
-    panels, layers = list(dict.fromkeys(rates["client"])), shown_layers(list(dict.fromkeys(rates["layer"])))
-    data = rates[rates["layer"].isin(layers)]
-    with style(name):
-        drawn = figure(8.6, 0.9 + 1.9 * -(-len(panels) // 3), simulated)
-        for client, axes in zip(panels, grid(drawn, len(panels), 3, sharex=True, sharey=True), strict=True):
-            for index, layer in enumerate(layers):
-                rows = data[(data["client"] == client) & (data["layer"] == layer)]
-                _line(axes, rows, _role(layer), {**look(index), "markersize": 3})
-            axes.set_title(shortened(client, 26))
-            axes.set_xlabel("Round")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        drawn.supylabel("Share kept personal", fontsize=9)
-        return picture(name, drawn, data, _mask_caption(method), _mask_alt(method, data, layers))
-
-
-def _role(layer: str) -> str:
-    roles = {"enc1.0": "input layer", "enc4.0": "intermediate layer", "final": "classifier"}
-    return f"{roles[layer]} ({layer})" if layer in roles else shortened(layer)
-
-
-def _mask_caption(method: str) -> str:
+    better = "" if metric.higher_is_better else " Lower is better."
     return (
-        f"{method}: share of a layer's parameters kept personal, per round and client "
-        "(mean over seeds, band ± one population standard deviation)."
+        f"Test {metric.title} per client and method {where}: a dot per seed (the mean over the client's cases), "
+        f"a bar at the mean over seeds.{better}"
     )
 
 
-def _mask_alt(method: str, data: pd.DataFrame, layers: Sequence[str]) -> str:
-    final = data[data["round"] == data["round"].max()].groupby("layer")["mean"].mean()
-    ends = listed([f"{_role(layer)} {percent(100 * float(final[layer]))} %" for layer in layers])
-    return f"Masking rates of {method} over rounds. Last round, mean over clients: {ends} kept personal."
-
-
-def mask_map(name: str, method: str, rates: pd.DataFrame, simulated: bool) -> Picture:
-    """Draw the masking rate of every layer and client at the last logged round."""
-    matrix = last_round(rates)
-    with style(name):
-        width = 2.4 + 0.95 * len(matrix.columns)
-        drawn = figure(max(width, 5.0), 1.5 + 0.27 * len(matrix.index), simulated)
-        axes = drawn.subplots()
-        mesh = axes.pcolormesh(matrix.to_numpy(dtype=float), cmap="cividis", vmin=0, edgecolors="none")
-        axes.grid(visible=False)
-        axes.set_xticks([i + 0.5 for i in range(len(matrix.columns))], [shortened(c, 14) for c in matrix.columns])
-        axes.set_yticks([i + 0.5 for i in range(len(matrix.index))], [shortened(r) for r in matrix.index])
-        axes.tick_params(length=0)
-        axes.invert_yaxis()
-        _cell_values(axes, matrix, float(mesh.get_clim()[1]))
-        drawn.colorbar(mesh, ax=axes, label="Share kept personal", fraction=0.05).outline.set_visible(False)
-        return picture(name, drawn, _tidy(matrix), _map_caption(method, rates), _map_alt(method, matrix))
-
-
-def _cell_values(axes: Any, matrix: pd.DataFrame, top: float) -> None:
-    for row, values in enumerate(matrix.to_numpy(dtype=float)):
-        for column, value in enumerate(values):
-            colour = "#000000" if value > 0.55 * top else "#ffffff"
-            text = percent(float(value))
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7.5, color=colour)
-
-
-def _tidy(matrix: pd.DataFrame) -> pd.DataFrame:
-    return matrix.reset_index().melt(id_vars="layer", var_name="client", value_name="mask_rate")
-
-
-def _map_caption(method: str, rates: pd.DataFrame) -> str:
-    last = int(rates["round"].max())
-    return f"{method}: share of every layer kept personal at round {last} (mean over seeds)."
-
-
-def _map_alt(method: str, matrix: pd.DataFrame) -> str:
-    layers = matrix.mean(axis=1)
+def _client_alt(frame: pd.DataFrame, panels: Sequence[str], order: Sequence[str], metric: Metric) -> str:
+    means = frame.groupby(["client", "variant"])["dice"].mean()
+    ranked = means if metric.higher_is_better else -means
+    best = [(client, ranked[client].idxmax()) for client in panels]
+    words = [f"{client}: {method} ({percent(float(means[client, method]))} {metric.unit})" for client, method in best]
     return (
-        f"Heat map of the masking rates of {method}, layer by client. Mean over clients "
-        f"from {percent(float(layers.min()))} in {layers.idxmin()} "
-        f"to {percent(float(layers.max()))} in {layers.idxmax()}."
+        f"Dot plot of test {metric.title} for {several(len(order), 'method')}. Best mean per client: {listed(words)}."
     )
 
 

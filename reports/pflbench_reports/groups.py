@@ -1,26 +1,21 @@
-"""Trials sorted into comparison groups, and the methods of a report named apart."""
+"""Trials and files of scores sorted into comparison groups, and the methods of a report named apart."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pflbench.results import TABLES, ResultsError, Trial, find_trials, hash_of
+from pflbench.results import ResultsError, Trial, find_trials, hash_of
+from pflbench_reports.reading import Reading, read
+from pflbench_reports.sheets import Sheet, read_sheet
 from pflbench_reports.text import flat, listed, plain, slug
 
-# the columns that the report computes with
-NUMBERS = {
-    "rounds": ("round", "dice"),
-    "cases": ("round", "dice"),
-    "logs": ("round", "value"),
-    "ledger": ("round", "bytes"),
-    "timing": ("round", "seconds"),
-}
+SCORES = ("variant", "client", "seed", "chosen", "round", "metric", "value", "cases")
 
 
 @dataclass(frozen=True)
@@ -34,16 +29,25 @@ class Variant:
     display: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Trials that differ only in method and seed: the only ones that may share a table."""
+    """Trials that differ only in method and seed, or one dataset of a file of scores: what may share a table.
+
+    ``scores`` has the columns ``SCORES``, one row per method (its display name), client, seed, chosen round
+    and metric; value is in 0..1 for shares, round and cases are NaN where a file does not tell.
+    """
 
     id: str
     slug: str
     heading: str
     simulated: bool
-    trials: tuple[Trial, ...]
-    variants: Mapping[str, Variant]  # trial id -> variant
+    trials: tuple[Trial, ...]  # none in the group of a file of scores
+    variants: Mapping[str, Variant]  # trial id (of a file: method) -> variant
+    dataset: str = ""
+    scores: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SCORES)), repr=False)
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)  # by id of a finished trial
+    file: str = ""  # the file of scores, where there is one
+    remarks: tuple[str, ...] = ()  # how the file was read
 
     @property
     def finished(self) -> list[Trial]:
@@ -57,8 +61,8 @@ class Group:
 
     @property
     def spec(self) -> Mapping[str, Any]:
-        """Return the specification that all trials of the group share (method and seed aside)."""
-        return self.trials[0].spec
+        """Return the specification that all trials share (method and seed aside); empty for a file of scores."""
+        return self.trials[0].spec if self.trials else {}
 
     def of(self, variant: Variant) -> list[Trial]:
         """Return the finished trials of one variant."""
@@ -66,114 +70,137 @@ class Group:
 
 
 def load(paths: Sequence[Path]) -> tuple[list[Group], list[str]]:
-    """Return the comparison groups below the paths and a sentence for each folder that is left out.
+    """Return the comparison groups of the paths, and a sentence for each folder, file or row that is left out.
 
-    Raises ResultsError where no readable trial is found.
+    A path is a folder with trials somewhere below it, or a CSV file of scores (see ``sheets``). Every table
+    of a trial is read once. Raises ResultsError where no score is found.
     """
-    found, problems = find_trials(paths)
-    sound: list[Trial] = []
-    for trial in found:
-        problem = fault(trial)
-        if problem:
-            problems.append(problem)
-        else:
-            sound.append(trial)
-    kept, doubled = _once_each(sound)
-    problems += doubled
-    if not kept:
+    files = list(dict.fromkeys(path.resolve() for path in paths if path.is_file()))
+    trials, problems = find_trials([path for path in paths if path.is_dir()])
+    problems += [f"{path} does not exist." for path in paths if not path.exists()]
+    readings: list[Reading] = []
+    for trial in trials:
+        try:
+            readings.append(read(trial))
+        except ResultsError as error:
+            problems.append(str(error))
+    kept, doubled = _once_each(readings)
+    sheets, faults = _sheets(files)
+    problems += [*doubled, *faults]
+    if not kept and not sheets:
         raise ResultsError(_nothing(paths, problems))
-    return _groups(kept), problems
+    groups = [*_groups(kept), *(group for sheet in sheets for group in _groups_of(sheet))]
+    return sorted(groups, key=lambda group: (group.simulated, group.heading, group.id)), problems
 
 
 def _nothing(paths: Sequence[Path], problems: Sequence[str]) -> str:
     where = listed([str(path) for path in paths]) or "no path at all"
-    first = f" (of {len(problems)} broken ones the first: {problems[0].rstrip('.')})" if problems else ""
-    return f"No readable trial is found below {where}{first}; run `pflbench run` first or name its folder."
+    count = f"of {len(problems)} broken ones the first: " if len(problems) > 1 else ""
+    first = f" ({count}{problems[0].rstrip('.')})" if problems else ""
+    todo = "run `pflbench run` first, or name its folder or a CSV file of scores"
+    return f"No readable trial is found below {where}{first}; {todo}."
 
 
-def fault(trial: Trial) -> str | None:
-    """Return why a trial cannot be reported, or None. A finished one must have its final test scores."""
-    try:
-        _must_have(trial.spec)
-        for name in TABLES:
-            _must_be_numbers(name, trial.table(name))
-        if trial.state == "finished" and not _scored(trial.table("cases")):
-            return f"{trial.folder} is marked finished but cases.csv lacks the test scores of a client."
-    except ResultsError as error:
-        return str(error)
-    except KeyError as error:
-        return f"{trial.folder / 'trial.json'} lacks {error} in its specification."
-    except (TypeError, ValueError) as error:
-        return f"{trial.folder} cannot be reported ({error})."
-    return None
-
-
-def _must_have(spec: Mapping[str, Any]) -> None:
-    for part, keys in {
-        "dataset": ("name", "title", "simulated"),
-        "partitioner": ("name", "title"),
-        "method": ("name", "title", "label"),
-    }.items():
-        for key in keys:
-            spec[part][key]
-    dict(spec["recipe"])
-    int(spec["seed"])
-
-
-def _must_be_numbers(name: str, table: pd.DataFrame) -> None:
-    if name == "logs":
-        key = table["key"].astype(str)
-        table = table[key.str.startswith("mask_rate/") | (key == "gradients")]
-    for column in NUMBERS[name]:
+def _sheets(files: Sequence[Path]) -> tuple[list[Sheet], list[str]]:
+    sheets: dict[str, Sheet] = {}
+    problems: list[str] = []
+    for path in files:
         try:
-            table[column].astype(float)
-        except ValueError as error:
-            raise ValueError(f"{name}.csv, column {column}: {error}") from error
+            sheet = read_sheet(path)
+        except ResultsError as error:
+            problems.append(str(error))
+            continue
+        problems += sheet.problems
+        content = hash_of(sheet.frame.to_numpy().tolist())
+        if content in sheets:
+            problems.append(f"{path} holds the same scores as {sheets[content].path} and is left out.")
+        else:
+            sheets[content] = sheet
+    return list(sheets.values()), problems
 
 
-def _scored(cases: pd.DataFrame) -> bool:
-    best = cases[cases["chosen"] == "best"]
-    return not best.empty and bool(best.groupby("client")["dice"].count().all())
-
-
-def _once_each(trials: Sequence[Trial]) -> tuple[list[Trial], list[str]]:
+def _once_each(readings: Sequence[Reading]) -> tuple[list[Reading], list[str]]:
     """Keep one trial per group, method and seed: the finished one, or the one that came farthest."""
-    doubles: dict[tuple[str, str, int], list[Trial]] = defaultdict(list)
-    for trial in trials:
-        doubles[trial.group, hash_of(trial.spec["method"]), trial.spec["seed"]].append(trial)
+    doubles: dict[tuple[str, str, int], list[Reading]] = defaultdict(list)
+    for reading in readings:
+        trial = reading.trial
+        doubles[trial.group, hash_of(trial.spec["method"]), trial.spec["seed"]].append(reading)
     kept, sentences = [], []
     for same in doubles.values():
-        first, *others = sorted(same, key=lambda trial: (trial.state != "finished", -trial.round))
+        first, *others = sorted(same, key=lambda one: (one.trial.state != "finished", -one.trial.round))
         kept.append(first)
         sentences += [
-            f"{other.folder} repeats the method and seed of {first.folder} and is left out." for other in others
+            f"{other.trial.folder} repeats the method and seed of {first.trial.folder} and is left out."
+            for other in others
         ]
     return kept, sentences
 
 
-def _groups(trials: Sequence[Trial]) -> list[Group]:
-    together: dict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
-        together[trial.group].append(trial)
+def _groups(readings: Sequence[Reading]) -> list[Group]:
+    trials = [reading.trial for reading in readings]
     variants = _variants(trials)
-    headings = _headings({key: members[0].spec for key, members in together.items()})
-    groups = [_group(key, members, headings[key], variants) for key, members in together.items()]
-    return sorted(groups, key=lambda group: (group.simulated, group.heading, group.id))
+    named = {trial.id: variants[hash_of(trial.spec["method"])] for trial in trials}
+    together: dict[str, list[Reading]] = defaultdict(list)
+    for reading in readings:
+        together[reading.trial.group].append(reading)
+    headings = _headings({key: members[0].trial.spec for key, members in together.items()})
+    return [_group(key, members, headings[key], named) for key, members in together.items()]
 
 
-def _group(key: str, trials: Sequence[Trial], heading: str, variants: Mapping[str, Variant]) -> Group:
+def _group(key: str, readings: Sequence[Reading], heading: str, variants: Mapping[str, Variant]) -> Group:
+    trials = tuple(reading.trial for reading in readings)
     spec = trials[0].spec
     dataset = slug(spec["dataset"]["name"])
     marked = spec["dataset"]["simulated"] and not dataset.startswith("simulated")
     parts = [*(["simulated"] if marked else []), dataset, slug(spec["partitioner"]["name"]), key[:8]]
+    frame = pd.concat([reading.scores for reading in readings], ignore_index=True)
+    frame["variant"] = frame["trial"].map({trial: variant.display for trial, variant in variants.items()})
     return Group(
         id=key,
         slug="-".join(parts),
         heading=heading,
         simulated=bool(spec["dataset"]["simulated"]),
-        trials=tuple(trials),
-        variants={trial.id: variants[hash_of(trial.spec["method"])] for trial in trials},
+        trials=trials,
+        variants={trial.id: variants[trial.id] for trial in trials},
+        dataset=str(spec["dataset"]["name"]),
+        scores=frame[list(SCORES)],
+        costs={reading.trial.id: reading.cost for reading in readings if reading.cost is not None},
     )
+
+
+def _groups_of(sheet: Sheet) -> list[Group]:
+    """Return a group per dataset of a file of scores; simulated rows are never put with others."""
+    parts = sheet.frame.groupby(["dataset", "simulated"], sort=False)
+    return [_group_of(sheet, str(name), bool(made_up), frame) for (name, made_up), frame in parts]
+
+
+def _group_of(sheet: Sheet, dataset: str, simulated: bool, frame: pd.DataFrame) -> Group:
+    rows = frame.rename(columns={"method": "variant"}).assign(round=float("nan"), cases=float("nan"))
+    key = hash_of([dataset, simulated, sheet.path.name, frame.to_numpy().tolist()])
+    methods = dict.fromkeys(rows["variant"])
+    marked = simulated and not slug(dataset).startswith("simulated")
+    parts = [*(["simulated"] if marked else []), slug(dataset), slug(sheet.path.stem), key[:8]]
+    return Group(
+        id=key,
+        slug="-".join(parts),
+        heading=f"{dataset}{' (SIMULATED)' if simulated else ''}: scores from {sheet.path.name}",
+        simulated=simulated,
+        trials=(),
+        variants={name: Variant(hash_of(name), _known(name), name, "", name) for name in methods},
+        dataset=dataset,
+        scores=rows[list(SCORES)].reset_index(drop=True),
+        file=sheet.path.name,
+        remarks=(sheet.scale,) if sheet.scale else (),
+    )
+
+
+_KNOWN = {"local": "local", "localtraining": "local", "localonly": "local", "resfim": "resfim", "pflresfim": "resfim"}
+
+
+def _known(method: str) -> str:
+    """Return the name by which the report knows a method of a file: that of local training above all."""
+    letters = "".join(c for c in method.casefold() if c.isalnum())
+    return _KNOWN.get(letters, method)
 
 
 def _variants(trials: Sequence[Trial]) -> dict[str, Variant]:

@@ -1,4 +1,4 @@
-"""The Dice tables as plain frames: per client, on average, over seeds, against local training."""
+"""The numbers of the tables as plain frames: per client, on average, over seeds, against local training."""
 
 from __future__ import annotations
 
@@ -6,21 +6,38 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from pflbench.results import Trial, scores
-from pflbench_reports.groups import Group, Variant
+from pflbench.metrics import METRICS
+from pflbench.results import Trial
+from pflbench_reports.groups import Group
+
+TIE = 1e-9  # points or units: what sums of equal numbers may differ by is no difference
 
 
-def seed_scores(group: Group, chosen: str, metric: str = "dice") -> pd.DataFrame:
-    """Return one row per method, client and seed: the mean test score of the client's cases, in percent.
+def main_metric(group: Group) -> str:
+    """Return the metric of the main table: Dice, or the first known one where a file of scores has no Dice."""
+    found = set(group.scores["metric"])
+    return next((metric for metric in METRICS if metric in found), "dice")
 
-    Columns: variant (its display name), client, seed, round, cases, dice. ``chosen`` is "best" (the
-    client's best validation round in the second half) or "last", ``metric`` one of ``pflbench.results.scores``.
-    Unfinished trials give no rows.
+
+def other_metrics(group: Group) -> list[str]:
+    """Return the metrics besides the main one that the group has, in a fixed order."""
+    found = set(group.scores["metric"]) - {main_metric(group)}
+    return [metric for metric in METRICS if metric in found]
+
+
+def seed_scores(group: Group, chosen: str, metric: str | None = None) -> pd.DataFrame:
+    """Return one row per method, client and seed: the mean test score of the client's cases.
+
+    Columns: variant (its display name), client, seed, round, cases, dice (the score by any metric: shares in
+    percent, distances in their unit). ``chosen`` is "best" (the client's best validation round in the second
+    half, or what a file of scores gives) or "last", ``metric`` one of ``pflbench.metrics.METRICS``; None is the
+    main one. Unfinished trials and cases without a score give no rows.
     """
-    frame = scores(group.finished)
-    frame = frame[(frame["chosen"] == chosen) & (frame["metric"] == metric)]
-    names = {trial: variant.display for trial, variant in group.variants.items()}
-    frame = frame.assign(variant=frame["trial"].map(names), dice=100.0 * frame["value"].astype(float))
+    name = metric or main_metric(group)
+    frame = group.scores
+    frame = frame[(frame["chosen"] == chosen) & (frame["metric"] == name)]
+    factor = 100.0 if METRICS[name].percent else 1.0
+    frame = frame.assign(dice=factor * frame["value"].astype(float)).dropna(subset=["dice"])
     return frame[["variant", "client", "seed", "round", "cases", "dice"]].reset_index(drop=True)
 
 
@@ -32,14 +49,7 @@ def guests(group: Group) -> set[str]:
 
 def has_volumes(group: Group) -> bool:
     """Say whether the test cases are slices of volumes."""
-    frame = scores(group.finished)
-    return bool((frame["metric"] == "dice_volume").any())
-
-
-def other_metrics(group: Group) -> list[str]:
-    """Return the metrics besides Dice that some trial of the group has, in a fixed order."""
-    found = set(scores(group.finished)["metric"])
-    return [metric for metric in ("dice_volume", "dice_fov") if metric in found]
+    return bool((group.scores["metric"] == "dice_volume").any())
 
 
 def client_statistics(frame: pd.DataFrame) -> pd.DataFrame:
@@ -75,57 +85,78 @@ def over_seeds(frame: pd.DataFrame, clients: Sequence[str]) -> pd.DataFrame:
     return by_seed
 
 
-def summary(frame: pd.DataFrame, local: str | None) -> pd.DataFrame:
-    """Return one row per method, best average first.
+def summary(frame: pd.DataFrame, local: str | None, higher: bool = True) -> pd.DataFrame:
+    """Return one row per method, best average first; ``higher`` says whether larger scores are better.
 
-    average, between_clients: see ``between_clients``, over the clients' seed-means. over_seeds:
-    population deviation over seeds of the average over clients; NaN with one seed. worst: the lowest
-    client mean, worst_client its name. gain: average minus the average of ``local``. harmed: number of
-    clients whose mean is below their mean under ``local``; both NaN without ``local`` and for itself.
+    average, between_clients: see ``between_clients``, over the clients' seed-means. over_seeds: population
+    deviation over seeds of the average over clients; NaN with one seed. worst: the worst client mean,
+    worst_client its name. range_clients: largest minus smallest client mean; NaN where a client lacks.
+    gain: how much better the average is than that of ``local``, positive where it is better. harmed: number
+    of clients whose mean is worse than under ``local``; both NaN without ``local`` and for itself.
     """
-    statistics = client_statistics(frame)
-    means = statistics.pivot(index="variant", columns="client", values="mean")
-    means = means[list(dict.fromkeys(frame["client"]))]
+    means = client_means(frame)
     by_seed = over_seeds(frame, list(means.columns))
-    rows = [_row(str(name), means, by_seed, local) for name in means.index]
-    result = pd.DataFrame(rows).sort_values(["average", "variant"], ascending=[False, True])
+    gained = gains(frame, local, higher)
+    rows = [{**_row(str(name), means, by_seed, higher), **_against(str(name), gained)} for name in means.index]
+    result = pd.DataFrame(rows).sort_values(["average", "variant"], ascending=[not higher, True])
     return result.reset_index(drop=True)
 
 
-def _row(name: str, means: pd.DataFrame, by_seed: pd.DataFrame, local: str | None) -> dict[str, object]:
-    own = means.T[name]
+def client_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return methods x clients of the means over seeds, clients in the order of the frame."""
+    means = client_statistics(frame).pivot(index="variant", columns="client", values="mean")
+    return means[list(dict.fromkeys(frame["client"]))]
+
+
+def gains(frame: pd.DataFrame, local: str | None, higher: bool = True) -> pd.DataFrame:
+    """Return methods x clients: how much better the client's mean is than under ``local``, which has no row.
+
+    Positive is better, whatever the metric. Empty without ``local``.
+    """
+    means = client_means(frame)
+    if local not in means.index:
+        return means.iloc[:0]
+    differences = means.sub(means.loc[str(local)], axis="columns").drop(index=str(local))
+    return differences if higher else -differences
+
+
+def _row(name: str, means: pd.DataFrame, by_seed: pd.DataFrame, higher: bool) -> dict[str, object]:
+    own = pd.Series(means.loc[name], dtype=float)
     average, spread = between_clients(own.to_list())
-    seeds = by_seed.T[name].dropna().to_numpy(dtype=float)
-    row: dict[str, object] = {"variant": name, "average": average, "between_clients": spread}
-    row["over_seeds"] = float(seeds.std(ddof=0)) if len(seeds) > 1 else float("nan")
-    row |= {"seeds": len(seeds), "worst": own.min(), "worst_client": own.idxmin()}
-    row |= {"gain": float("nan"), "harmed": float("nan")}
-    if local is not None and name != local:
-        base = means.T[local]
-        row |= {"gain": average - base.mean(skipna=False), "harmed": float((own < base).sum())}
-    return row
+    seeds = pd.Series(by_seed.loc[name], dtype=float).dropna().to_numpy()
+    worst = str(own.idxmin() if higher else own.idxmax())
+    return {
+        "variant": name,
+        "average": average,
+        "between_clients": spread,
+        "over_seeds": float(seeds.std(ddof=0)) if len(seeds) > 1 else float("nan"),
+        "seeds": len(seeds),
+        "worst": own[worst],
+        "worst_client": worst,
+        "range_clients": own.max(skipna=False) - own.min(skipna=False),
+    }
+
+
+def _against(name: str, gained: pd.DataFrame) -> dict[str, float]:
+    if name not in gained.index:
+        return {"gain": float("nan"), "harmed": float("nan")}
+    own = pd.Series(gained.loc[name], dtype=float)
+    return {"gain": float(own.mean(skipna=False)), "harmed": float((own < -TIE).sum())}
 
 
 def local_of(group: Group) -> str | None:
     """Return the display name of local training, the one with default settings first; None if absent."""
-    found = {group.variants[trial.id] for trial in group.finished}
-    candidates = sorted((v for v in found if v.name == "local"), key=lambda v: (v.label != "", v.display))
+    scored = set(group.scores["variant"])
+    found = [v for v in group.variants.values() if v.name == "local" and v.display in scored]
+    candidates = sorted(found, key=lambda v: (v.label != "", v.display))
     return candidates[0].display if candidates else None
 
 
-def seeds_of(group: Group) -> dict[Variant, set[int]]:
-    """Return the finished seeds of every method that has any."""
-    result: dict[Variant, set[int]] = {}
-    for trial in group.finished:
-        result.setdefault(group.variants[trial.id], set()).add(int(trial.spec["seed"]))
-    return result
-
-
-def missing_seeds(group: Group) -> dict[str, set[int]]:
-    """Return, for each method in the table, the seeds that another method finished and it did not."""
-    seeds = seeds_of(group)
-    every = set().union(*seeds.values()) if seeds else set()
-    return {variant.display: every - own for variant, own in seeds.items() if every - own}
+def missing_seeds(frame: pd.DataFrame) -> dict[str, set[int]]:
+    """Return, for each method of ``seed_scores``, the seeds that another method has and it has not."""
+    seeds = {str(method): {int(seed) for seed in rows.unique()} for method, rows in frame.groupby("variant")["seed"]}
+    every = set().union(*seeds.values())
+    return {method: every - own for method, own in seeds.items() if every - own}
 
 
 def missing_clients(frame: pd.DataFrame) -> dict[str, list[str]]:
@@ -137,7 +168,7 @@ def missing_clients(frame: pd.DataFrame) -> dict[str, list[str]]:
 
 def comparable(group: Group, frame: pd.DataFrame) -> set[str]:
     """Return the methods that may be ranked: those with every seed and every client that any other has."""
-    return set(frame["variant"]) - set(missing_seeds(group)) - set(missing_clients(frame))
+    return set(frame["variant"]) - set(missing_seeds(frame)) - set(missing_clients(frame))
 
 
 def disputed_splits(trials: Sequence[Trial]) -> list[int]:

@@ -15,9 +15,24 @@ _MARKDOWN = re.compile(r"([\\`*_|\[\]~#$])")
 
 def markdown(text: str) -> str:
     """Return user text as Markdown that shows it literally, on one line, in a table cell too."""
-    line = " ".join(str(text).split())
+    line = " ".join(visible(str(text)).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", line)
+
+
+def visible(text: str) -> str:
+    """Return text with its unseen characters named: controls, and marks that turn the direction of what follows."""
+    return "".join(f"[U+{ord(c):04X}]" if c not in _SPACES and _unseen(c) else c for c in text)
+
+
+_SPACES = "\t\n\r"
+
+
+def _unseen(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in _TURNS
+
+
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def fenced(text: str) -> str:
@@ -48,6 +63,20 @@ def size(count: float) -> str:
 def number(value: float, digits: int = 0) -> str:
     """Return a number with thousands grouped; a dash where there is none."""
     return f"{value:,.{digits}f}" if math.isfinite(value) else MISSING
+
+
+_QUANTITY = re.compile(
+    r"^<? ?(?P<number>[+-]?\d[\d,]*(?:\.\d+)?)(?: ?(?P<unit>B|KiB|MiB|GiB|TiB))?(?: %| of \d+| \(.*\)| to .*)?$"
+)
+
+
+def quantity(text: str) -> float | None:
+    """Return the number that a table shows, bytes without their unit; None where the text is no number."""
+    match = _QUANTITY.match(text)
+    if not match:
+        return None
+    power = ("B", "KiB", "MiB", "GiB", "TiB").index(match["unit"] or "B")
+    return float(match["number"].replace(",", "")) * 1024.0**power
 
 
 def ordinal(place: int) -> str:

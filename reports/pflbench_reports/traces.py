@@ -1,8 +1,9 @@
-"""What changes over rounds, as tidy frames: validation Dice and the share of each layer kept personal."""
+"""What changes over rounds, as tidy frames: validation Dice, shares of layers kept personal, overlap of masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from pflbench.results import Trial
 from pflbench_reports.groups import Group
 
 MASK = "mask_rate/"
+OVERLAP = "mask_iou/"
 PAPER_LAYERS = ("enc1.0", "enc4.0", "final")  # input layer, intermediate layer, classifier of Fig. 4
 
 
@@ -25,20 +27,34 @@ def validation(group: Group) -> pd.DataFrame:
 
 
 def _trial_curve_columns() -> pd.DataFrame:
-    return pd.DataFrame(columns=["variant", "round", "value"])
+    return pd.DataFrame(columns=["variant", "client", "round", "value"])
 
 
 def _trial_curve(trial: Trial, name: str) -> pd.DataFrame:
+    means = _validated(trial).groupby("round")["value"].mean()
+    return means.reset_index().assign(variant=name)
+
+
+def _validated(trial: Trial) -> pd.DataFrame:
     rounds = trial.table("rounds")
     rows = rounds[rounds["split"] == "val"]
-    means = 100.0 * rows.groupby("round")["dice"].mean()
-    return means.rename("value").reset_index().assign(variant=name)
+    return rows.assign(value=100.0 * rows["dice"].astype(float))[["client", "round", "value"]]
+
+
+def client_validation(group: Group) -> pd.DataFrame:
+    """Return validation Dice in percent per method, client and round.
+
+    Columns: variant, client, round, mean (over seeds), std (population, over seeds; NaN with one seed), seeds.
+    """
+    frames = [_validated(trial).assign(variant=group.variants[trial.id].display) for trial in group.finished]
+    frame = pd.concat(frames, ignore_index=True) if frames else _trial_curve_columns()
+    return spread(frame, ["variant", "client", "round"])
 
 
 def spread(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return mean, population std (NaN for a single value) and count of ``value`` within each of ``by``."""
     grouped = frame.groupby(list(by), sort=False)["value"]
-    result = grouped.agg(mean="mean", seeds="size").reset_index()
+    result = grouped.agg(mean="mean", seeds="count").reset_index()
     deviation = pd.Series(grouped.std(ddof=0).to_numpy(dtype=float), index=result.index)
     result.insert(len(result.columns) - 1, "std", deviation.where(result["seeds"] > 1))
     return result
@@ -50,14 +66,35 @@ def mask_rates(group: Group) -> dict[str, pd.DataFrame]:
     Columns: client, layer (in the order logged), round, mean and std over seeds (in 0..1), seeds.
     """
     frames: dict[str, list[pd.DataFrame]] = {}
+    for name, rows in _logged(group, MASK):
+        frames.setdefault(name, []).append(rows.rename(columns={"rest": "layer"}))
+    return {name: spread(pd.concat(parts), ["client", "layer", "round"]) for name, parts in frames.items()}
+
+
+def mask_overlaps(group: Group) -> dict[str, pd.DataFrame]:
+    """Return, for each method that logs "mask_iou/<one>/<other>", how much two clients' masks overlap.
+
+    Columns: one, other (client names, each pair once), round, mean and std over seeds of the intersection
+    over union (in 0..1), seeds. In the key, names are percent-encoded, so that they may contain "/".
+    """
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for name, rows in _logged(group, OVERLAP):
+        pairs = rows["rest"].str.split("/", n=1, expand=True).reindex(columns=[0, 1]).fillna("")
+        named = rows.assign(one=pairs[0].map(unquote), other=pairs[1].map(unquote))
+        frames.setdefault(name, []).append(named)
+    return {name: spread(pd.concat(parts), ["one", "other", "round"]) for name, parts in frames.items()}
+
+
+def _logged(group: Group, prefix: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Give each finished trial's rows whose key starts with ``prefix``; "rest" is the remainder of the key."""
     for trial in group.finished:
         logs = trial.table("logs")
-        rows = logs[logs["key"].astype(str).str.startswith(MASK)]
+        key = logs["key"].astype(str)
+        rows = logs[key.str.startswith(prefix)]
         if not rows.empty:
-            layer = rows["key"].astype(str).str.removeprefix(MASK)
-            rows = rows.assign(layer=layer, value=rows["value"].astype(float))
-            frames.setdefault(group.variants[trial.id].display, []).append(rows)
-    return {name: spread(pd.concat(parts), ["client", "layer", "round"]) for name, parts in frames.items()}
+            values = pd.to_numeric(rows["value"], errors="coerce")
+            rest = key[rows.index].str.removeprefix(prefix)
+            yield group.variants[trial.id].display, rows.assign(rest=rest, value=values)
 
 
 def shown_layers(layers: Sequence[str]) -> list[str]:

@@ -84,9 +84,8 @@ def fill(folder: Path, dice: Dice, last: Dice, rounds: int) -> None:
     write_table(folder, "timing", timing + [[r, None, "server", 0.5, 50.0] for r in range(1, rounds + 1)])
 
 
-@pytest.fixture
-def trial(tmp_path: Path) -> Callable[..., Trial]:
-    """Return a function that writes one trial below ``tmp_path / "runs"`` and returns it."""
+def writer(runs: Path) -> Callable[..., Trial]:
+    """Return a function that writes one trial below ``runs`` and returns it."""
 
     def write(
         dice: Dice,
@@ -100,7 +99,7 @@ def trial(tmp_path: Path) -> Callable[..., Trial]:
     ) -> Trial:
         spec = specification(**changes)
         identity = hash_of(spec)
-        folder = tmp_path / "runs" / identity
+        folder = runs / identity
         folder.mkdir(parents=True)
         rounds = spec["recipe"]["rounds"]
         completed = rounds if done is None else done
@@ -120,6 +119,18 @@ def trial(tmp_path: Path) -> Callable[..., Trial]:
         return made
 
     return write
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Callable[..., Trial]:
+    """Return a function that writes one trial below ``tmp_path / "runs"`` and returns it."""
+    return writer(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def trials_in() -> Callable[[Path], Callable[..., Trial]]:
+    """Return ``writer``, for reports that several tests share."""
+    return writer
 
 
 @pytest.fixture

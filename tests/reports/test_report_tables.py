@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pflbench_reports.cost import cost
-from pflbench_reports.display import dice_table, marks
+from pflbench_reports.display import dice_table, gain_table, marks
 from pflbench_reports.groups import load
 from pflbench_reports.tables import (
     between_clients,
@@ -107,10 +107,55 @@ def test_one_seed_has_no_spread(trial, tmp_path):
         ([3.0, 3.0, 2.0], ["best", "best", ""]),
         ([3.0], [""]),
         ([float("nan"), 1.0, 2.0], ["", "second", "best"]),
+        ([0.1 + 0.2, 0.3, 0.1], ["best", "best", ""]),  # equal but for the last bit
+        ([1.0, 0.1 + 0.2, 0.3], ["best", "second", "second"]),
     ],
 )
 def test_marks_rank_the_unrounded_values(values, expected):
     assert marks(values) == expected
+
+
+def test_of_a_distance_the_smaller_is_marked():
+    assert marks([3.0, 1.0, 2.0], higher=False) == ["", "best", "second"]
+
+
+def test_of_a_distance_worst_gain_and_harm_turn_round():
+    rows = [("Local", "A", 5.0), ("Local", "B", 2.0), ("Mine", "A", 3.0), ("Mine", "B", 4.0)]
+    frame = pd.DataFrame(rows, columns=["variant", "client", "dice"]).assign(seed=0)
+    mine = summary(frame, "Local", higher=False).set_index("variant").loc["Mine"]
+    assert (mine["worst"], mine["worst_client"]) == (4.0, "B")
+    assert (mine["gain"], mine["harmed"]) == (0.0, 1)  # A gains 2, B loses 2
+    assert summary(frame.assign(dice=[5, 2, 3, 3]), "Local", higher=False)["variant"].tolist() == ["Mine", "Local"]
+
+
+def test_the_spread_between_clients_is_largest_minus_smallest(trial, tmp_path):
+    trial({"A": 0.6, "B": 0.85, "C": 0.7})
+    group = only_group(tmp_path)
+    assert summary(seed_scores(group, "best"), None)["range_clients"].tolist() == [pytest.approx(25)]
+    table = dice_table(group, "best", ["FedAvg"], compared=True)
+    assert dict(zip(table.header, table.rows[0], strict=True))["Largest − smallest client"].text == "25.00"
+
+
+def test_gains_are_shown_per_client_with_their_mean(trial, tmp_path):
+    for seed, shift in enumerate((0.0, 0.02)):
+        trial({"A": 0.6 + shift, "B": 0.8}, method=method("local", "Local"), seed=seed)
+        trial({"A": 0.7, "B": 0.79}, seed=seed)
+    table = gain_table(only_group(tmp_path), "best", ["FedAvg", "Local"])
+    assert [cell.text for cell in table.rows[0]] == ["FedAvg", "+9.00", "-1.00", "+4.00", "1 of 2"]
+    assert len(table.rows) == 1
+
+
+def test_without_local_training_there_are_no_gains(trial, tmp_path):
+    trial({"A": 0.6})
+    assert gain_table(only_group(tmp_path), "best", ["FedAvg"]) is None
+
+
+def test_the_same_scores_in_another_order_harm_nobody(trial, tmp_path):
+    for seed, (one, other) in enumerate(((0.61, 0.73), (0.67, 0.61), (0.73, 0.67))):
+        trial({"A": one}, method=method("local", "Local"), seed=seed)
+        trial({"A": other}, seed=seed)
+    group = only_group(tmp_path)
+    assert summary(seed_scores(group, "best"), "Local").set_index("variant").loc["FedAvg", "harmed"] == 0
 
 
 def test_a_method_with_fewer_seeds_is_footnoted_and_not_ranked(trial, tmp_path):
