@@ -23,6 +23,7 @@ class Cell:
     spread: str = ""
     mark: Mark = ""
     note: int = 0
+    value: float | None = None  # unrounded: what a column is sorted by; None: what the text says
 
 
 @dataclass(frozen=True)
@@ -67,4 +68,4 @@ class Ranks:
 
 def spread_cell(mean: float, std: float, mark: Mark = "") -> Cell:
     """Return mean ± deviation with two decimals; no deviation where it is NaN."""
-    return Cell(percent(mean), percent(std) if math.isfinite(std) else "", mark)
+    return Cell(percent(mean), percent(std) if math.isfinite(std) else "", mark, value=mean)

@@ -208,7 +208,8 @@ def _row(row: Mapping[Hashable, Any], lacking: Collection[str], by_case: bool) -
 def _cells(row: Mapping[Hashable, Any], *names: str) -> list[Cell]:
     difference, low, high, p, count = (float(row[name]) for name in names)
     interval = f"{_signed(low)} to {_signed(high)}" if math.isfinite(low) else MISSING
-    return [Cell(text) for text in (_signed(difference), interval, _p(p), number(count))]
+    texts = ((_signed(difference), difference), (interval, low), (_p(p), p), (number(count), count))
+    return [Cell(text, value=value) for text, value in texts]
 
 
 def _signed(value: float) -> str:

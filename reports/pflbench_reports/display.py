@@ -94,7 +94,7 @@ def gain_table(group: Group, chosen: str, order: Sequence[str], metric: str | No
     rows = tuple(
         (
             Cell(method, note=_place(notes, method)),
-            *(Cell(percent(_zero(float(gained[client][method])), sign=True)) for client in gained.columns),
+            *(_gained(float(gained[client][method])) for client in gained.columns),
             *_gain(harmed, [method]),
             *_harmed(harmed, [method], len(gained.columns)),
         )
@@ -159,20 +159,25 @@ def _average(totals: pd.DataFrame, ranks: Ranks) -> list[Cell]:
 
 
 def _plain(totals: pd.DataFrame, order: Sequence[str], column: str) -> list[Cell]:
-    return [Cell(percent(float(totals[column][method]))) for method in order]
+    values = [float(totals[column][method]) for method in order]
+    return [Cell(percent(value), value=value) for value in values]
 
 
 def _worst(totals: pd.DataFrame, ranks: Ranks) -> list[Cell]:
     rows = totals.loc[list(ranks.order)]
     values, names = rows["worst"].to_list(), rows["worst_client"].to_list()
     return [
-        Cell(f"{percent(value)} ({name})", mark=mark)
+        Cell(f"{percent(value)} ({name})", mark=mark, value=value)
         for value, name, mark in zip(values, names, ranks.marks(values), strict=True)
     ]
 
 
+def _gained(points: float) -> Cell:
+    return Cell(percent(_zero(points), sign=True), value=points)
+
+
 def _gain(totals: pd.DataFrame, order: Sequence[str]) -> list[Cell]:
-    return [Cell(percent(_zero(float(totals["gain"][method])), sign=True)) for method in order]
+    return [_gained(float(totals["gain"][method])) for method in order]
 
 
 def _zero(value: float) -> float:
@@ -182,7 +187,7 @@ def _zero(value: float) -> float:
 
 def _harmed(totals: pd.DataFrame, order: Sequence[str], clients: int) -> list[Cell]:
     values = [float(totals["harmed"][method]) for method in order]
-    return [Cell(f"{value:.0f} of {clients}" if math.isfinite(value) else MISSING) for value in values]
+    return [Cell(f"{value:.0f} of {clients}" if math.isfinite(value) else MISSING, value=value) for value in values]
 
 
 def cost_table(frame: pd.DataFrame, order: Sequence[str]) -> Table:

@@ -9,11 +9,11 @@ import pandas as pd
 
 from pflbench.metrics import METRICS, Metric
 from pflbench.results import hash_of
-from pflbench_reports.display import Cell, Table, marks
+from pflbench_reports.cells import Cell, Table, marks, spread_cell
 from pflbench_reports.groups import Group
 from pflbench_reports.ranks import LEVEL, complete_blocks, friedman, mean_ranks, over_datasets
 from pflbench_reports.tables import comparable, guests, seed_scores, summary
-from pflbench_reports.text import MISSING, listed, number, percent, several
+from pflbench_reports.text import MISSING, listed, number, several
 
 COLUMNS = ["dataset", "client", "variant", "value"]  # dataset: the id of a comparison group
 _ROUGH = 10  # blocks, as in ranks.py
@@ -112,13 +112,13 @@ def _averages(totals: pd.DataFrame, order: Sequence[str], ranked: set[str], metr
     sign = 1.0 if metric.higher_is_better else -1.0
     contest = [sign * value if name in ranked else math.nan for name, value in zip(order, rows["average"], strict=True)]
     cells = zip(rows["average"], rows["over_seeds"], marks(contest), strict=True)
-    return [Cell(percent(mean), percent(std) if math.isfinite(std) else "", mark) for mean, std, mark in cells]
+    return [spread_cell(mean, std, mark) for mean, std, mark in cells]
 
 
 def _rank_column(ranks: pd.DataFrame, order: Sequence[str]) -> list[Cell]:
     values = [float(value) for value in ranks["mean_rank"].reindex(list(order))]
     placed = marks([-value for value in values])
-    return [Cell(number(value, 2), mark=mark) for value, mark in zip(values, placed, strict=True)]
+    return [Cell(number(value, 2), mark=mark, value=value) for value, mark in zip(values, placed, strict=True)]
 
 
 def _wins(ranks: pd.DataFrame, order: Sequence[str]) -> list[Cell]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from pflbench.results import write_atomically
@@ -42,6 +45,7 @@ SPREADS = (
     ("Over clients", "how unequal the hospitals are. It stands beside “Average” and says nothing about certainty."),
     ("Over cases", "how unequal the test images of one client are. It stands under “Each client” and in the boxes."),
 )
+MANY = 100  # trials, from which on processes are worth their start
 RELOAD = 5  # seconds after which a page that is being watched is loaded again
 
 
@@ -73,7 +77,7 @@ def write_report(
     """
     groups, problems = load([Path(path) for path in paths])
     looks = figures.looks_of([v.display for group in groups for v in group.variants.values()])
-    sections = [section(parts.view(group, looks, reference)) for group in groups]
+    sections = _sections(_Task(tuple(groups), looks, reference))
     bibliography = bibtex(references(groups))
     across = {simulated: _above(groups, looks, simulated) for simulated in (False, True)}
     below = _below(bibliography)
@@ -95,6 +99,42 @@ def write_report(
         protocol_line = card_line(done.group, main_metric(done.group))
         files |= render.assets(done.blocks, done.group.slug, done.group.simulated, protocol_line)
     return [_write(Path(out) / name, content) for name, content in files.items()]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All that the sections are made of."""
+
+    groups: tuple[Group, ...]
+    looks: dict[str, int]
+    reference: str | None
+
+    def section(self, number: int) -> Section:
+        return section(parts.view(self.groups[number], self.looks, self.reference))
+
+
+def _sections(task: _Task) -> list[Section]:
+    """Make all sections; those of many trials in several processes, since drawing takes most of the time."""
+    numbers = range(len(task.groups))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    processes = min(len(numbers), cores)
+    if processes < 2 or sum(len(group.trials) for group in task.groups) < MANY:
+        return [task.section(number) for number in numbers]
+    # forked: what was read is there without being sent, and only what was made comes back
+    with ProcessPoolExecutor(processes, get_context("fork"), _remember, (task,)) as pool:
+        made = list(pool.map(_made, numbers))
+    return [replace(one, group=group) for one, group in zip(made, task.groups, strict=True)]
+
+
+_remembered: list[_Task] = []  # in a process that makes sections for another one
+
+
+def _remember(task: _Task) -> None:
+    _remembered.append(task)
+
+
+def _made(number: int) -> Section:
+    return replace(_remembered[0].section(number), group=None)  # type: ignore[arg-type]  # it need not be sent back
 
 
 def section(view: parts.View) -> Section:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from pflbench_reports.blocks import Block, Drawing, Grid, every
+from pflbench_reports.cells import Cell
 from pflbench_reports.latex import tabular
 from pflbench_reports.text import fenced, markdown, quantity, visible
 
@@ -41,12 +43,18 @@ def _element(text: str) -> Markup:
     return escape(" ".join(visible(text).split()))
 
 
+def sortable(cell: Cell) -> str | None:
+    """Return the number by which a column is sorted: the unrounded value, else what the text says, if a number."""
+    value = quantity(cell.text) if cell.value is None else cell.value
+    return None if value is None or not math.isfinite(value) else repr(float(value))
+
+
 _FILTERS: dict[str, Callable[..., Any]] = {
     "fenced": lambda text: Markup(fenced(visible(text))),
     "element": _element,
     "inline": lambda picture: Markup(picture.inline),
     "asset": lambda path: Markup(path),
-    "quantity": quantity,
+    "sortable": sortable,
 }
 
 

@@ -7,6 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 MISSING = "–"
@@ -43,10 +44,12 @@ def fenced(text: str) -> str:
 
 
 def percent(value: float, sign: bool = False) -> str:
-    """Return two decimals, rounded once, from the unrounded value; a dash where there is none."""
+    """Return two decimals, rounded half away from zero from the unrounded value; a dash where there is none."""
     if not math.isfinite(value):
         return MISSING
-    return f"{value:+.2f}" if sign else f"{value:.2f}"
+    rounded = Decimal(repr(round(float(value), 9))).quantize(Decimal("0.01"), ROUND_HALF_UP)  # 77.195 is not just below
+    rounded = rounded or abs(rounded)  # no -0.00
+    return f"{rounded:+}" if sign else f"{rounded}"
 
 
 def size(count: float) -> str:

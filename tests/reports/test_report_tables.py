@@ -206,3 +206,12 @@ def test_spread_of_a_single_value_is_unknown():
     result = spread(frame, ["k"]).set_index("k")
     assert result.loc["a", "std"] == pytest.approx(1.0)
     assert math.isnan(result.loc["b", "std"])
+
+
+def test_two_decimals_are_rounded_half_away_from_zero_and_never_minus_nothing():
+    from pflbench_reports.text import percent
+
+    given = [77.195, 77.1949, -1.005, -0.001, 0.0, 2.675]
+    assert [percent(value) for value in given] == ["77.20", "77.19", "-1.01", "0.00", "0.00", "2.68"]
+    assert percent(1.005, sign=True) == "+1.01"
+    assert percent(-0.001, sign=True) == "+0.00"
