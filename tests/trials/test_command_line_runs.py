@@ -75,7 +75,12 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, jobs):
     command = [sys.executable, "-m", "pflbench", "run", "--methods", "fedavg,fedbn", "--seeds", "1", *TINY, *SIMULATED]
     command += ["--set", "recipe.rounds=5000", "--jobs", str(jobs), "--out", str(tmp_path)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in background
     )
     for line in process.stdout:
         if "begins" in line:
