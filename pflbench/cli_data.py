@@ -58,7 +58,7 @@ def download(
     from pflbench.pixels import cache_folder
     from pflbench.terminal_data import Bars, print_instructions
 
-    cls, console = _dataset(name), _console()
+    cls, console = _release(name), _console()
     chosen = _chosen(cls, sites)
     fetched = []
     for site in [site for site in chosen if site in cls.downloads]:
@@ -80,7 +80,7 @@ def import_(
     data_root: DataRoot = None,
 ) -> int:
     """Bring releases into the data folder, in one move: recognise, check every file, copy."""
-    cls = _dataset(name)
+    cls = _release(name)
     return _import(cls, from_, _listed(sites), data_root)
 
 
@@ -182,6 +182,18 @@ def _dataset(name: str) -> type[Dataset]:
     cls = registry().dataset(name)
     if cls.simulated:
         raise UsageError(f"{cls.name} is simulated: there is nothing to fetch, import or verify.")
+    return cls
+
+
+def _release(name: str) -> type[Dataset]:
+    """Return a dataset that is imported from releases."""
+    from pflbench.errors import UsageError
+
+    cls = _dataset(name)
+    if not cls.sites:
+        raise UsageError(
+            f"{cls.name} is data of your own, read where it lies: pflbench run --dataset {cls.name} --data-root FOLDER."
+        )
     return cls
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 
 from pflbench.dataset import Dataset
+from pflbench.errors import DataError
 from pflbench.importing import Imported
 from pflbench.inventory import count, decoded, find_all, missing_sites
 from pflbench.store import Store
@@ -79,8 +80,15 @@ def print_dataset(cls: type[Dataset], console: Console) -> None:
 
 def print_status(cls: type[Dataset], data_root: Path | None, console: Console) -> None:
     """Print where a dataset lies, its counts against the paper's, and whether it is decoded."""
-    dataset = find_all(cls, data_root)
     console.print(f"[bold]{cls.name}[/bold]", highlight=False)
+    try:
+        dataset = find_all(cls, data_root)
+    except DataError as error:  # the others are still to be told
+        console.print(f"  {error}", style="red", markup=False, soft_wrap=True)
+        return
+    if dataset is None and not cls.sites:
+        console.print("  data of your own: give its folder or CSV file with --data-root", markup=False)
+        return
     if dataset is None:
         instead = f"; {cls.stand_in} is used instead" if cls.stand_in else ""
         console.print(f"  not here{instead}. See: pflbench data download {cls.name}", markup=False)

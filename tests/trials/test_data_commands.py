@@ -132,6 +132,23 @@ def test_data_that_cannot_be_fetched_comes_with_exact_instructions(call, name):
     assert f"pflbench data import {name} --from" in out
 
 
+def test_own_data_is_neither_fetched_nor_imported(call, tmp_path):
+    for command in (["download", "folder"], ["import", "folder", "--from", tmp_path]):
+        code, _, err = call("data", *command)
+        assert code == 2
+        assert "pflbench run --dataset folder --data-root FOLDER" in err
+
+
+def test_one_broken_dataset_does_not_hide_the_others(call, tmp_path):
+    (tmp_path / "data" / "vessel").mkdir(parents=True)
+    (tmp_path / "data" / "vessel" / "index.json").write_text("{")
+    code, out, _ = call("data", "status")
+    assert code == 0
+    assert "index.json" in out
+    assert "prostate" in out
+    assert "gland" in out
+
+
 def test_a_misspelt_site_or_dataset_is_named(call):
     assert "did you mean 'DRIVE'?" in call("data", "download", "vessel", "--sites", "DRIV")[2]
     assert "did you mean 'vessel'?" in call("data", "import", "vesel", "--from", ".")[2]
