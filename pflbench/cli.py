@@ -244,6 +244,12 @@ def _announce(made: Plan, console: Console) -> None:
     console.print(f"{dataset.title}{where}: {', '.join(made.source.holdings)}", markup=False)
     for sentence in made.skipped:
         console.print(sentence, markup=False, style="yellow")
+    if len(made.source.holdings) == 1:
+        console.print(
+            "One client alone: there is nobody to learn with, and all methods are the same. A partitioner makes several.",
+            markup=False,
+            style="yellow",
+        )
 
 
 app.command(name="report")(report_command)

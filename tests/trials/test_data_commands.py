@@ -192,6 +192,17 @@ def test_a_simulated_federation_runs_and_says_that_it_is_simulated(call, tmp_pat
     assert trial.spec["dataset"]["simulated"]
 
 
+def test_a_client_alone_is_told_so(call, releases, tmp_path):
+    call("data", "import", "gland", "--from", releases / "MGD1k")
+    alone = call("run", "--out", tmp_path / "runs", *TINY, "--dataset", "gland", "--methods", "fedavg", "--plan")[1]
+    assert "One client alone" in alone
+    several = ["--partitioner", "trait", "--set", "trait.by=eye"]
+    both = call(
+        "run", "--out", tmp_path / "runs", *TINY, "--dataset", "gland", "--methods", "fedavg", "--plan", *several
+    )
+    assert "One client alone" not in both[1]
+
+
 def test_fields_of_view_give_a_second_score(call, releases, tmp_path):
     call("data", "import", "vessel", "--from", releases / "LES-AV")
     partition = ["--sites", "LES-AV", "--partitioner", "iid", "--set", "iid.clients=2"]
