@@ -246,7 +246,7 @@ def _announce(made: Plan, console: Console) -> None:
         console.print(sentence, markup=False, style="yellow")
     if len(made.source.holdings) == 1:
         console.print(
-            "One client alone: there is nobody to learn with, and all methods are the same. A partitioner makes several.",
+            "One client alone: there is nobody to learn with, and all methods are alike. A partitioner makes several.",
             markup=False,
             style="yellow",
         )
