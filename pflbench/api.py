@@ -4,13 +4,13 @@ from pflbench.dataset import Case, Dataset, Pixels
 from pflbench.errors import DataError, UsageError
 from pflbench.hookspecs import hookimpl
 from pflbench.message import Inbox, Message, Outbox
-from pflbench.method import Method, TaskCard
+from pflbench.method import Family, Method, TaskCard
 from pflbench.partition import Partitioner
 from pflbench.recipe import Recipe
 from pflbench.release import Download, Files, Found, Item
 from pflbench.sites import Client, Server
 from pflbench.store import Store, StoredFile, StoredSite
-from pflbench.training import Loss
+from pflbench.training import Loss, Objective
 from pflbench.unet import UNet
 from pflbench.weights import (
     Weights,
@@ -34,6 +34,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Download",
+    "Family",
     "Files",
     "Found",
     "Inbox",
@@ -41,6 +42,7 @@ __all__ = [
     "Loss",
     "Message",
     "Method",
+    "Objective",
     "Outbox",
     "Partitioner",
     "Pixels",

@@ -112,6 +112,10 @@ def run(
         typer.Option(metavar="OWNER.NAME=V1,V2", help="Run once for each value: resfim.delta=0,0.05,0.1."),
     ] = None,
     sites: Annotated[str | None, typer.Option(help="Restrict the federation to these sites, comma-separated.")] = None,
+    public: Annotated[
+        str | None,
+        typer.Option(help="Sites that are no client: the server has their images, without masks (for feddf)."),
+    ] = None,
     data_root: Annotated[
         Path | None,
         typer.Option(help="Folder of the real data. Default: PFLBENCH_DATA, then the user data folder."),
@@ -152,6 +156,7 @@ def run(
         settings=parsed_settings(set_ or []),
         sweep=_sweeps(sweep or []),
         sites=tuple(_listed(sites)) if sites else None,
+        public=tuple(_listed(public)) if public else None,
         data_root=data_root,
         device=device,
         out=out,

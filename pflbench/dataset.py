@@ -50,6 +50,8 @@ class Dataset(Settings):
     title: ClassVar[str]  # "Retinal vessels" in tables
     sites: ClassVar[tuple[str, ...]]  # every site, in the order of the paper's table; empty: whatever lies there
     optional_sites: ClassVar[tuple[str, ...]] = ()  # not missed where they are absent: nobody can get them
+    # no client's, and not listed by available(): the server may use their images, without masks, if a method asks
+    public_sites: ClassVar[tuple[str, ...]] = ()
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {}  # site -> images for training, for testing
     expected_subjects: ClassVar[Mapping[str, int]] = {}  # site -> subjects, where no split is published
     channels: ClassVar[int] = 3

@@ -7,7 +7,7 @@ from typing import Any
 
 from pflbench.dataset import Dataset
 from pflbench.errors import unknown
-from pflbench.method import Method
+from pflbench.method import Method, TaskCard
 from pflbench.partition import Partitioner
 from pflbench.plugins import Plugin, registry
 from pflbench.settings import Settings
@@ -35,12 +35,28 @@ def _method(cls: type[Method], plugin: Plugin) -> dict[str, Any]:
     return {
         "name": cls.name,
         "title": cls.title,
+        "family": cls.family,
+        "year": cls.year or "",
         "summary": _summary(cls),
         "settings": _defaults(cls),
         "leaves the hospital": cls.travels,
+        "cost": cost(cls),
         "citation": cls.citation,
         "from": f"{plugin.distribution} {plugin.version}",
     }
+
+
+# six hospitals of twenty training images, twenty public ones, and the paper's four epochs
+_TASK = TaskCard("", {str(i): 20 for i in range(6)}, channels=3, height=256, width=256, epochs=4, rounds=100, public=20)
+
+
+def cost(cls: type[Method]) -> str:
+    """Return what a round costs in per-image gradients, as a multiple of FedAvg's, at clients and at the server."""
+    extra = dict(cls().extra_gradients(_TASK))
+    server = extra.pop("", 0)
+    training = sum(_TASK.clients.values()) * _TASK.epochs
+    words = f"{1 + sum(extra.values()) / training:.2f} x the gradients of FedAvg"
+    return f"{words}, and {server / training:.2f} x at the server" if server else words
 
 
 def _dataset(cls: type[Dataset], plugin: Plugin) -> dict[str, Any]:

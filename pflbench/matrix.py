@@ -20,7 +20,7 @@ from pflbench.recipe import Recipe
 from pflbench.results import Trial, read_trial, write_trial
 from pflbench.sites import Setting
 from pflbench.splitfile import Prescribed
-from pflbench.task import Task, open_task
+from pflbench.task import Task, open_task, pooled, pools_data
 from pflbench.trial import EngineFactory, Listener, existing, run_trial
 from pflbench.wire import Worker
 
@@ -79,7 +79,8 @@ def _decode(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:
 
 def _task(plan: Plan, trial: PlannedTrial) -> Task:
     spec = trial.spec
-    return open_task(plan.source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"])
+    task = open_task(plan.source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"])
+    return pooled(task) if pools_data(trial.method) else task
 
 
 def _one_by_one(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:

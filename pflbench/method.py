@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import nn
 
@@ -14,6 +14,10 @@ from pflbench.settings import Settings
 
 if TYPE_CHECKING:
     from pflbench.sites import Client, Server
+
+
+# control: no rival, but a bound to compare with; general: one model for everybody; personalized: one for each
+Family = Literal["control", "general", "personalized"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class TaskCard:
     epochs: int  # local epochs per round
     rounds: int
     guests: tuple[str, ...] = ()  # clients that never train and are only tested
+    public: int = 0  # public images without masks, which the server may use
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,15 @@ class Method(Settings):
     name: ClassVar[str]  # on the command line
     title: ClassVar[str]  # in tables
     citation: ClassVar[str]  # authors, title, year, link
+    family: ClassVar[Family] = "personalized"
+    year: ClassVar[int | None] = None  # of publication
     travels: ClassVar[str]  # what leaves a hospital, in words
     aliases: ClassVar[tuple[str, ...]] = ()  # other spellings of the name
     # it has one model for everybody, which also serves a hospital that never trains; subclasses do not inherit it
     newcomers: ClassVar[bool] = False
     in_paper: ClassVar[bool] = False  # one of the five methods of arXiv:2603.14848; subclasses do not inherit it
+    # not federated: one client is given everybody's training data, and the others its model; not inherited
+    pools_data: ClassVar[bool] = False
 
     def client_setup(self, client: Client) -> Message | None:
         """Before round 1, at each client: return what the server needs once."""
@@ -97,5 +106,8 @@ class Method(Settings):
         return None
 
     def extra_gradients(self, task: TaskCard) -> Mapping[str, int]:
-        """Return the per-image gradients a round takes beyond training, by client, for the estimate of time."""
+        """Return the per-image gradients a round takes beyond training, for the estimate of time: client -> count.
+
+        Those taken by the server stand under the name "".
+        """
         return {}

@@ -17,7 +17,7 @@ from pflbench.recipe import Recipe
 from pflbench.sites import Setting
 from pflbench.splitfile import Prescribed
 from pflbench.steps import Site
-from pflbench.task import Source, Task, open_source, open_task
+from pflbench.task import Source, Task, open_source, open_task, pooled, pools_data
 
 
 def open_method(spec: Mapping[str, Any]) -> Method:
@@ -32,8 +32,9 @@ def _source(described: str, root: Path | None, split: Path | None) -> Source:
     if dataset is None:
         raise UsageError(f"no {dataset_spec['name']} data in {root} any more.")
     partitioner = _partitioner(partitioner_spec, split)
-    source = open_source(dataset, tuple(dataset_spec["sites"]), partitioner)
-    if source.digest != dataset_spec["digest"]:
+    public = dataset_spec.get("public", {"sites": [], "digest": None})
+    source = open_source(dataset, tuple(dataset_spec["sites"]), partitioner, tuple(public["sites"]))
+    if source.digest != dataset_spec["digest"] or (source.public and source.public_digest != public["digest"]):
         raise UsageError(f"the {dataset.name} data in {root} has changed since this trial was planned.")
     return source
 
@@ -56,7 +57,8 @@ def open_spec(spec: Mapping[str, Any], root: Path | None, split: Path | None = N
     task = open_task(source, Recipe.of(spec["recipe"]), spec["seed"], spec["numerics"]["device"])
     if task.split != spec["split"]:
         raise UsageError("the split drawn here is not that of the specification.")
-    return open_method(spec), task
+    method = open_method(spec)
+    return method, pooled(task) if pools_data(method) else task
 
 
 def sites_of(method: Method, setting: Setting, task: Task, clients: Iterable[str]) -> dict[str, Site]:

@@ -21,7 +21,7 @@ from pflbench.plugins import Plugin, Registry
 from pflbench.recipe import Recipe
 from pflbench.spec import folder_name, label, specification
 from pflbench.splitfile import Prescribed
-from pflbench.task import Source, card, chosen_sites, locate, open_source
+from pflbench.task import Source, card, chosen_public, chosen_sites, locate, open_source, pooled_card, pools_data
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)  # "resfim.delta" -> value
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "resfim.delta" -> values
     sites: tuple[str, ...] | None = None
+    public: tuple[str, ...] | None = None  # sites that are no client; the server has their images, without masks
     data_root: Path | None = None
     device: str = "auto"
     out: Path = Path("runs")
@@ -97,7 +98,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     recipes = recipes_of(dataset, request.preset, options.pop("recipe", {}), swept.pop("recipe", {}))
     methods = _methods(request.methods, registry, options, swept)
     _refuse_unused(options, swept, [dataset_class.name, partitioner.name, "recipe", *(m.name for m, _ in methods)])
-    source = open_source(dataset, sites_for(dataset, request.sites, partitioner), partitioner)
+    source = open_request(request, dataset, partitioner)
     trials: list[PlannedTrial] = []
     skipped: list[str] = []
     for recipe in recipes:
@@ -120,6 +121,13 @@ def open_partitioner(request: Request, registry: Registry, options: dict[str, di
     return cls.of(options.pop(cls.name, {}))
 
 
+def open_request(request: Request, dataset: Dataset, partitioner: Partitioner) -> Source:
+    """Return the data of a request: its sites shared out to clients, its public ones at the server."""
+    public = chosen_public(dataset, request.public, request.sites)
+    sites = tuple(site for site in sites_for(dataset, request.sites, partitioner) if site not in public)
+    return open_source(dataset, sites, partitioner, public)
+
+
 def sites_for(dataset: Dataset, wanted: Sequence[str] | None, partitioner: Partitioner) -> tuple[str, ...]:
     """Return the sites of the federation: those asked for, or those that the split file names."""
     if isinstance(partitioner, Prescribed) and not wanted:
@@ -139,9 +147,10 @@ def _trials_of_seed(
 ) -> list[PlannedTrial]:
     """Return the trials of one seed; why a method cannot run is added to ``skipped``."""
     splits = source.splits(recipe, seed)
-    task = card(source, recipe, splits)
+    natural = card(source, recipe, splits)
     trials = []
     for method, plugin in methods:
+        task = pooled_card(natural) if pools_data(method) else natural
         reason = method.unsuitable(task) or _without_newcomers(method, task)
         if reason:
             skipped.append(f"{method.title} is skipped: {reason}")
@@ -309,6 +318,7 @@ def _refuse_unused(
 
 def _dataset_spec(source: Source) -> dict[str, Any]:
     dataset = source.dataset
+    public = {"public": {"sites": list(source.public), "digest": source.public_digest}} if source.public else {}
     return {
         "name": dataset.name,
         "title": dataset.title,
@@ -316,6 +326,7 @@ def _dataset_spec(source: Source) -> dict[str, Any]:
         "settings": dataset.settings(),
         "sites": list(source.sites),
         "digest": source.digest,
+        **public,
     }
 
 

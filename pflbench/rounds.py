@@ -52,7 +52,8 @@ class Federation:
     """One trial in progress: a method, its clients behind an engine, and the server.
 
     ``samples`` are the training images of each client that trains; clients that only have ``test_cases`` are
-    guests: they never send anything, and are scored with what ``Method.newcomer`` sends them.
+    guests: they never send anything, and are scored with what ``Method.newcomer`` sends them. ``validated`` are
+    the clients with validation cases, if they are not those that train; ``public`` the server's images.
     """
 
     def __init__(
@@ -62,12 +63,17 @@ class Federation:
         engine: Engine,
         samples: Mapping[str, int],
         test_cases: Mapping[str, Sequence[CaseLabel]],
+        validated: Sequence[str] | None = None,
+        public: Tensor | None = None,
     ) -> None:
         self._method, self._setting, self._engine = method, setting, engine
         self._test_cases = test_cases
         self._shares = {client: count / sum(samples.values()) for client, count in samples.items()}
         self._clients = list(samples)  # who trains
-        self._tested = list(test_cases)  # and guests, who are only tested, in the order of the federation
+        self._validated = list(samples if validated is None else validated)
+        # and guests, who are only tested, in the order of the federation; pooled data is nobody's to test
+        self._tested = [client for client, cases in test_cases.items() if cases or client not in samples]
+        self._public = public
         self.progress = Progress()
 
     def play(self) -> Iterator[int]:
@@ -123,7 +129,7 @@ class Federation:
     def _server(self, stage: Stage, round: int, inbox: Inbox) -> Outbox:
         """Run the server's half of a stage and return what each client is sent."""
         started = time.perf_counter()
-        server = Server(round, stage, self._shares, self.progress.server, self._setting)
+        server = Server(round, stage, self._shares, self.progress.server, self._setting, self._public)
         half = self._method.server_setup if stage == "setup" else self._method.server_update
         guard = ReadOnly(inbox=inbox)
         try:
@@ -135,7 +141,8 @@ class Federation:
             what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
             raise TrialFailed(f"{self._method.name}.{half.__name__}, round {round}: {what}") from error
         self.progress.server = copied(server.state)
-        for key, value in server.log.items():
+        logged = {**server.log, "gradients": server.gradients} if server.gradients else server.log
+        for key, value in logged.items():
             self._row("logs", round, _SERVER, key, float(value))
         seconds = time.perf_counter() - started
         self._row("timing", round, _SERVER, "server", seconds, None)
@@ -153,7 +160,7 @@ class Federation:
         """Score every client's validation cases; where they are its best so far, its test cases too."""
         recipe, best = self._setting.recipe, self.progress.best
         means = {}
-        for client, reply in self._run("val", round, {client: {} for client in self._clients}).items():
+        for client, reply in self._run("val", round, {client: {} for client in self._validated}).items():
             means[client] = _mean_dice(reply.scores)
             self._row("rounds", round, client, "val", means[client], None)
         self.progress.val_dice = sum(means.values()) / len(means)

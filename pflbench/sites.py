@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from pflbench import seeds, training
 from pflbench.message import Message
 from pflbench.numerics import Numerics
 from pflbench.recipe import Recipe
-from pflbench.training import Batch, BCEDice, Loss, Penalty
+from pflbench.training import Batch, BCEDice, Loss, Objective, Penalty
 from pflbench.unet import UNet
 from pflbench.weights import load
 
@@ -118,11 +119,15 @@ class Client:
         only: Iterable[str] | None = None,
         epochs: int | None = None,
         penalty: Penalty | None = None,
+        objective: Objective | None = None,
+        passes: int = 1,
         role: str | None = None,
     ) -> float:
-        """Train ``model`` (default: the client's own) on the local data and return the mean loss.
+        """Train ``model`` (default: the client's own) on the local data and return the mean loss, penalty left out.
 
-        ``only`` names the entries that are trained, ``penalty`` is added to the loss. The optimiser of
+        ``only`` names the entries that are trained. ``objective`` (model, images, masks -> scalar) is minimized
+        instead of the loss of the model's logits; it runs under ``autocast``, and ``passes`` says how many
+        gradients of the network it takes per image. ``penalty`` (model -> scalar) is added. The optimiser of
         ``role`` survives the round (default: that of the client's own model; for another model without a
         role it is new each time).
         """
@@ -138,8 +143,9 @@ class Client:
             self._setting.numerics,
             only=chosen,
             penalty=penalty,
+            objective=objective,
         )
-        self.gradients += seen
+        self.gradients += passes * seen
         self.losses.append(mean)
         return mean
 
@@ -168,6 +174,10 @@ class Client:
         """Return another model, with the trial's initial weights or the given ones."""
         return self._setting.new_model(weights)
 
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of a training forward pass, in the recipe's precision; ``fit`` enters it by itself."""
+        return self._setting.numerics.autocast()
+
 
 def _rebound(old: torch.optim.Adam, named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> torch.optim.Adam:
     """Return the optimiser with its moments moved, by name, to the parameters of another model object."""
@@ -183,13 +193,23 @@ class Server:
     """All that a method can see at the server: no hospital's data, and no client.
 
     ``round``, ``rng``, ``device``, ``shares`` (client -> share of the training images), ``state`` (kept),
-    ``log`` (numbers for the report).
+    ``recipe``, ``log`` (numbers for the report), ``gradients`` (per-image gradients so far in this step; add
+    your own), ``public_images`` N x C x H x W in [0, 1] (float32): images without masks that are nobody's
+    training or test images; often none (``TaskCard.public`` says how many beforehand).
     """
 
     def __init__(
-        self, round: int, stage: str, shares: Mapping[str, float], state: dict[str, Any], setting: Setting
+        self,
+        round: int,
+        stage: str,
+        shares: Mapping[str, float],
+        state: dict[str, Any],
+        setting: Setting,
+        public: Tensor | None = None,
     ) -> None:
-        self.round, self.shares, self.state = round, dict(shares), state
+        self.round, self.shares, self.state, self.recipe = round, dict(shares), state, setting.recipe
+        self.gradients = 0
+        self._public = public
         self.device = torch.device(setting.numerics.device)
         self.rng = seeds.generator(setting.seed, "server", stage, round)
         self.log: dict[str, float] = {}
@@ -204,3 +224,14 @@ class Server:
         recipe = self._setting.recipe
         rate = recipe.learning_rate(max(1, self.round)) if lr is None else lr
         return training.adam(model.parameters(), rate, recipe.weight_decay)
+
+    @property
+    def public_images(self) -> Tensor:
+        """All public images, un-augmented."""
+        side = self._setting.recipe.image_height, self._setting.recipe.image_width
+        nothing = torch.zeros((0, self._setting.channels, *side), dtype=torch.uint8, device=self.device)
+        return self._setting.numerics.images(nothing if self._public is None else self._public)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of a training forward pass, in the recipe's precision."""
+        return self._setting.numerics.autocast()

@@ -10,12 +10,12 @@ from typing import Any
 from pflbench import pixels
 from pflbench.errors import UsageError
 from pflbench.partition import Split, split_hash
-from pflbench.plan import Request, open_partitioner, recipes_of, settings_by_owner, sites_for
+from pflbench.plan import Request, open_partitioner, open_request, recipes_of, settings_by_owner
 from pflbench.plugins import Registry
 from pflbench.portrait import Holding, portray
 from pflbench.recipe import Recipe
 from pflbench.splitfile import write_split
-from pflbench.task import Source, locate, open_source
+from pflbench.task import Source, locate
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Survey:
     def left_out(self) -> int:
         """How many cases of the chosen sites no client holds."""
         held = sum(len(part) for split in self.splits.values() for part in (split.train, split.val, split.test))
-        return sum(map(len, self.source.index.values())) - held
+        return sum(len(self.source.index[site]) for site in self.source.sites) - held
 
     def write_split(self, path: Path) -> None:
         """Write the split with every case's hash."""
@@ -85,6 +85,6 @@ def survey(request: Request, registry: Registry) -> Survey:
             f"{next(iter(options))}.{next(iter(next(iter(options.values()))))} is set, but only {cls.name}, "
             f"{partitioner.name} and recipe take part here."
         )
-    source = open_source(dataset, sites_for(dataset, request.sites, partitioner), partitioner)
+    source = open_request(request, dataset, partitioner)
     seed = request.seeds[0]
     return Survey(source, recipe, seed, source.splits(recipe, seed))

@@ -16,7 +16,7 @@ from pflbench import pixels, seeds
 from pflbench.dataset import Case, Dataset
 from pflbench.errors import UsageError, unknown
 from pflbench.evaluation import HeldOut
-from pflbench.method import TaskCard
+from pflbench.method import Method, TaskCard
 from pflbench.partition import Partitioner, Split, check, divide, split_hash
 from pflbench.recipe import Recipe
 from pflbench.results import hash_of
@@ -93,6 +93,21 @@ def chosen_sites(dataset: Dataset, wanted: Sequence[str] | None) -> tuple[str, .
     return tuple(sites)
 
 
+def chosen_public(dataset: Dataset, wanted: Sequence[str] | None, clients: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the sites whose images the server has: those asked for, which ``clients`` may not name too.
+
+    Default: the dataset's own. Raises UsageError.
+    """
+    if not wanted:
+        return dataset.public_sites
+    own = {site.lower(): site for site in dataset.public_sites}
+    public = tuple(own[site.lower()] if site.lower() in own else chosen_sites(dataset, [site])[0] for site in wanted)
+    for site in public:
+        if clients and site.lower() in {client.lower() for client in clients}:
+            raise UsageError(f"{site} is in --sites and in --public; a public site is no client, so name it once.")
+    return public
+
+
 @dataclass(frozen=True)
 class Source:
     """The data of a run: dataset, its sites, their cases, and who holds which."""
@@ -103,12 +118,26 @@ class Source:
     index: Mapping[str, tuple[Case, ...]]  # site -> all its cases
     holdings: Mapping[str, tuple[Case, ...]]  # client -> its cases; some may be with nobody
     content: Mapping[str, str]  # case id -> hash of its content, of all cases
+    public: tuple[str, ...] = ()  # sites that are no client: the server has their images
 
     @property
     def digest(self) -> str:
         """A hash of the content of every case that some client holds."""
         held = sorted(case.id for cases in self.holdings.values() for case in cases)
-        return hash_of([(case, self.content[case]) for case in held], 16)
+        return self._digest(held)
+
+    @property
+    def public_digest(self) -> str:
+        """A hash of the content of every public case."""
+        return self._digest(sorted(case.id for case in self.public_cases))
+
+    @property
+    def public_cases(self) -> list[Case]:
+        """The cases whose images the server has."""
+        return [case for site in self.public for case in self.index[site]]
+
+    def _digest(self, cases: Sequence[str]) -> str:
+        return hash_of([(case, self.content[case]) for case in cases], 16)
 
     def splits(self, recipe: Recipe, seed: int) -> dict[str, Split]:
         """Return each client's train, validation and test cases for a seed. Raises UsageError for a leak."""
@@ -121,13 +150,19 @@ class Source:
         return splits
 
 
-def open_source(dataset: Dataset, sites: tuple[str, ...], partitioner: Partitioner) -> Source:
-    """Index the sites and give their cases to clients. Raises UsageError or DataError."""
-    index = {site: tuple(dataset.cases(site)) for site in sites}
-    cases = [case for own in index.values() for case in own]
-    if len({case.id for case in cases}) < len(cases):
+def open_source(
+    dataset: Dataset, sites: tuple[str, ...], partitioner: Partitioner, public: tuple[str, ...] = ()
+) -> Source:
+    """Index the sites and give their cases to clients, those of the ``public`` ones to the server.
+
+    Raises UsageError or DataError.
+    """
+    index = {site: tuple(dataset.cases(site)) for site in (*sites, *public)}
+    everything = [case for own in index.values() for case in own]
+    if len({case.id for case in everything}) < len(everything):
         raise UsageError(f"{dataset.name} lists a case twice; ids must be unique within a dataset.")
-    content = pixels.digests(dataset, cases)
+    content = pixels.digests(dataset, everything)
+    cases = [case for site in sites for case in index[site]]
     if isinstance(partitioner, Prescribed):
         partitioner.verify(content)
     if partitioner.wants_foreground():
@@ -135,7 +170,7 @@ def open_source(dataset: Dataset, sites: tuple[str, ...], partitioner: Partition
         cases = [replace(case, foreground=shares[case.id]) for case in cases]
     rng = seeds.numpy_generator(_PARTITION_SEED, "partition", partitioner.name)
     holdings = {client: tuple(own) for client, own in partitioner.assign(cases, rng).items()}
-    return Source(dataset, sites, partitioner, index, holdings, content)
+    return Source(dataset, sites, partitioner, index, holdings, content, public)
 
 
 @dataclass(frozen=True)
@@ -155,6 +190,7 @@ class Task:
     card: TaskCard
     clients: Mapping[str, ClientData]
     split: str  # hash of the splits
+    public: torch.Tensor | None = None  # the server's images, N x C x H x W, uint8
 
 
 def card(source: Source, recipe: Recipe, splits: Mapping[str, Split]) -> TaskCard:
@@ -168,7 +204,40 @@ def card(source: Source, recipe: Recipe, splits: Mapping[str, Split]) -> TaskCar
         width=recipe.image_width,
         epochs=recipe.epochs,
         rounds=recipe.rounds,
+        public=len(source.public_cases),
     )
+
+
+def pools_data(method: Method) -> bool:
+    """Say whether a method is no federated one but trains on everybody's data in one place."""
+    return bool(vars(type(method)).get("pools_data"))
+
+
+def pooled_card(card: TaskCard) -> TaskCard:
+    """Return the card of the task whose training data all lies in one place."""
+    everybody = {_everybody(card): sum(card.clients.values())}
+    return replace(card, clients=everybody, guests=(*card.clients, *card.guests))
+
+
+def _everybody(card: TaskCard) -> str:
+    """Return a name for the pooled data that no client has."""
+    taken, name = {*card.clients, *card.guests}, "pooled data"
+    while name in taken:
+        name += "*"
+    return name
+
+
+def pooled(task: Task) -> Task:
+    """Return the task with all training data at one client, which is not tested; the others keep only their tests."""
+    card = pooled_card(task.card)
+    parts = [data.training for data in task.clients.values()]
+    everything = TrainingData(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
+    no_images, no_masks = everything.images[:0], everything.masks[:0]
+    nothing = TrainingData(no_images, no_masks)
+    untested = {split: HeldOut(no_images, no_masks) for split in ("val", "test")}
+    clients = {client: replace(data, training=nothing) for client, data in task.clients.items()}
+    gathered = {next(iter(card.clients)): ClientData(everything, untested, (), ())}
+    return replace(task, card=card, clients={**gathered, **clients})
 
 
 def open_task(source: Source, recipe: Recipe, seed: int, device: str) -> Task:
@@ -203,4 +272,5 @@ def open_task(source: Source, recipe: Recipe, seed: int, device: str) -> Task:
         )
         for client, split in splits.items()
     }
-    return Task(card(source, recipe, splits), clients, split_hash(splits))
+    public = torch.from_numpy(load(source.public_cases).images).to(device) if source.public else None
+    return Task(card(source, recipe, splits), clients, split_hash(splits), public)

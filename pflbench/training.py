@@ -17,6 +17,7 @@ from pflbench.weights import NORMS
 Batch = tuple[Tensor, Tensor]  # images N x C x H x W in [0, 1], masks N x 1 x H x W in {0, 1}, both float32
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, masks -> scalar
 Penalty = Callable[[nn.Module], Tensor]  # model -> scalar that is added to the loss
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, images, masks -> scalar that is minimized
 SMOOTH = 1e-6  # in numerator and denominator of the soft Dice
 
 
@@ -90,39 +91,52 @@ def fit(
     *,
     only: frozenset[str] | None = None,
     penalty: Penalty | None = None,
+    objective: Objective | None = None,
 ) -> tuple[float, int]:
-    """Train a model and return (mean loss, images seen).
+    """Train a model and return (mean loss without the penalty, images seen).
 
-    With ``only``, the other entries are frozen, and normalization layers without a trained entry use and
-    keep their running statistics. Raises TrialFailed naming the step where the loss is not finite.
+    ``objective`` stands for the loss of the model's logits. With ``only``, the other entries are frozen, and
+    normalization layers without a trained entry use and keep their running statistics. Raises TrialFailed naming
+    the step where what is minimized is not finite.
     """
     losses: list[Tensor] = []
+    minimized: list[Tensor] = []
     seen = 0
     with _trainable(model, only):
         for images, masks in data:
             optimizer.zero_grad(set_to_none=True)
-            with numerics.autocast():
-                logits = model(images)
-            value = loss(logits, masks)
+            value = _value(model, images, masks, loss, objective, numerics)
+            losses.append(value.detach())
             if penalty is not None:
                 value = value + penalty(model)
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            losses.append(value.detach())
+            minimized.append(value.detach())
             seen += len(images)
-    return _mean_loss(losses), seen
+    _check_finite(minimized)
+    return _mean(losses), seen
 
 
-def _mean_loss(losses: list[Tensor]) -> float:
-    """Return the mean; checked here, once, because looking at every step's loss would stall a GPU."""
-    if not losses:
-        return float("nan")
-    values = torch.stack(losses).double()
-    finite = torch.isfinite(values)
+def _value(
+    model: nn.Module, images: Tensor, masks: Tensor, loss: Loss, objective: Objective | None, numerics: Numerics
+) -> Tensor:
+    with numerics.autocast():
+        if objective is not None:
+            return objective(model, images, masks)
+        logits = model(images)
+    return loss(logits, masks)
+
+
+def _check_finite(losses: list[Tensor]) -> None:
+    """Raise TrialFailed for the first that is not finite; once, because looking at every step would stall a GPU."""
+    finite = torch.isfinite(torch.stack(losses)) if losses else torch.ones(1, dtype=torch.bool)
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0]) + 1
         raise TrialFailed(f"the training loss is not finite at step {step} of {len(losses)}; try a lower recipe.lr.")
-    return float(values.mean())
+
+
+def _mean(losses: list[Tensor]) -> float:
+    return float(torch.stack(losses).double().mean()) if losses else float("nan")
 
 
 class _trainable:

@@ -115,7 +115,7 @@ def _run_locked(
     try:
         engine = engine_of(method, setting, task)
         try:
-            federation = _federation(method, setting, engine, task)
+            federation = federation_of(method, setting, engine, task)
             trial = _play(trial, federation, listen)
         finally:
             engine.close()
@@ -125,9 +125,11 @@ def _run_locked(
     return trial
 
 
-def _federation(method: Method, setting: Setting, engine: Engine, task: Task) -> Federation:
+def federation_of(method: Method, setting: Setting, engine: Engine, task: Task) -> Federation:
+    """Return the federation of a task, ready to play."""
     test_cases = {name: data.test_cases for name, data in task.clients.items()}
-    return Federation(method, setting, engine, task.card.clients, test_cases)
+    validated = [name for name, data in task.clients.items() if len(data.held_out["val"].images)]
+    return Federation(method, setting, engine, task.card.clients, test_cases, validated, task.public)
 
 
 def _play(trial: Trial, federation: Federation, listen: Listener) -> Trial:

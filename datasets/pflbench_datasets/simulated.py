@@ -51,6 +51,15 @@ STYLES: Mapping[str, Style] = {
     ),
 }  # fmt: skip
 
+# No site of the federation: what a public collection might look like, between the styles of the others.
+PUBLIC = "sim-public"
+_PUBLIC_IMAGES = 24
+_PUBLIC_STYLE = Style(
+    rgb=(150, 66, 34), vessels=0.07, radius=(0.47, 0.5), zoom=1.1, calibre=1.05, disc=(0.55, 0.0),
+    contrast=0.38, gradient=0.4, vignette=0.3, texture=0.08, blur=0.7, noise=3.5, jitter=0.2,
+    unlabelled=0.2, bright=0.4, dark=2.0, streaks=0.1,
+)  # fmt: skip
+
 # six methods, six sites and three seeds in a few minutes on two cores: smaller and fewer than for real data
 _SMALL = {"rounds": 15, "epochs": 3, "lr": 3e-3, "image_height": 64, "image_width": 64}
 
@@ -66,8 +75,9 @@ class SimulatedVessel(Dataset):
     name: ClassVar[str] = "vessel-simulated"
     title: ClassVar[str] = "Retinal vessels"
     sites: ClassVar[tuple[str, ...]] = tuple(STYLES)
+    public_sites: ClassVar[tuple[str, ...]] = (PUBLIC,)
     expected: ClassVar[Mapping[str, tuple[int, int]]] = {f"sim-{site}": n for site, n in COUNTS.items()}
-    licence: ClassVar[Mapping[str, str]] = dict.fromkeys(STYLES, "generated, no restrictions")
+    licence: ClassVar[Mapping[str, str]] = dict.fromkeys((*STYLES, PUBLIC), "generated, no restrictions")
     citation: ClassVar[Mapping[str, str]] = {
         site: f"simulated by pflbench, in a style after figures measured on {site.removeprefix('sim-')}"
         for site in STYLES
@@ -90,6 +100,8 @@ class SimulatedVessel(Dataset):
 
     def cases(self, site: str) -> Sequence[Case]:
         """Return the cases of one site, as many as the real one has; each is another person's."""
+        if site == PUBLIC:
+            return [Case(f"{site}/public/{i:02d}", site, f"public-{i:02d}") for i in range(1, _PUBLIC_IMAGES + 1)]
         train, test = self.expected[site]
         kinds: tuple[tuple[Literal["train", "test"], int], ...] = (("train", train), ("test", test))
         return [
@@ -102,13 +114,17 @@ class SimulatedVessel(Dataset):
         """Draw the image (3 x size x size) and its mask (size x size) of a case."""
         place = _place(case)
         seeds = np.random.SeedSequence([GENERATOR, self.seed, *place])
-        return paint(STYLES[case.site], self.size, np.random.Generator(np.random.PCG64(seeds)))
+        return paint(_style(case.site), self.size, np.random.Generator(np.random.PCG64(seeds)))
 
     def digest(self, case: Case) -> str:
         """Return a hash of the generator, its settings, the site's style and the case."""
         _place(case)
-        text = json.dumps([GENERATOR, self.settings(), repr(STYLES[case.site]), case.id], sort_keys=True)
+        text = json.dumps([GENERATOR, self.settings(), repr(_style(case.site)), case.id], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _style(site: str) -> Style:
+    return _PUBLIC_STYLE if site == PUBLIC else STYLES[site]
 
 
 def _place(case: Case) -> tuple[int, int, int]:
@@ -116,6 +132,8 @@ def _place(case: Case) -> tuple[int, int, int]:
     site, _, rest = case.id.partition("/")
     split, _, index = rest.partition("/")
     numbers = dict(zip(("train", "test"), SimulatedVessel.expected.get(site, ()), strict=False))
+    if site == PUBLIC:
+        numbers = {"public": _PUBLIC_IMAGES}
     if not index.isdigit() or not 1 <= int(index) <= numbers.get(split, 0):
         raise DataError(f"{case.id!r} is no case of {SimulatedVessel.name}; take one of those cases() lists.")
-    return SimulatedVessel.sites.index(site), list(numbers).index(split), int(index)
+    return (*SimulatedVessel.sites, PUBLIC).index(site), list(numbers).index(split), int(index)

@@ -9,6 +9,7 @@ from torch import nn
 
 from pflbench.api import (
     Client,
+    Family,
     Inbox,
     Message,
     Method,
@@ -39,6 +40,8 @@ class FedAvg(Method):
         "McMahan et al.: Communication-Efficient Learning of Deep Networks from Decentralized Data. AISTATS 2017. "
         "https://arxiv.org/abs/1602.05629"
     )
+    family: ClassVar[Family] = "general"
+    year: ClassVar[int | None] = 2017
     travels: ClassVar[str] = "all weights and batch-norm statistics, every round"
     newcomers: ClassVar[bool] = True
     in_paper: ClassVar[bool] = True

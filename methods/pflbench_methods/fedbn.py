@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pflbench.api import TaskCard, UNet, keys, norm_keys
+from pflbench.api import Family, TaskCard, UNet, keys, norm_keys
 from pflbench_methods.fedavg import FedAvg
 
 
@@ -29,6 +29,8 @@ class FedBN(FedAvg):
         "https://arxiv.org/abs/2102.07623"
     )
     in_paper: ClassVar[bool] = True
+    family: ClassVar[Family] = "personalized"
+    year: ClassVar[int | None] = 2021
     travels: ClassVar[str] = "all weights but those of normalization layers, every round"
 
     def shared(self, model: nn.Module) -> frozenset[str]:

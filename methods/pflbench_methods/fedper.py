@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from pflbench.api import UNet, head_keys, keys, module_keys
+from pflbench.api import Family, UNet, head_keys, keys, module_keys
 from pflbench_methods.fedavg import FedAvg
 
 
@@ -28,6 +28,8 @@ class FedPer(FedAvg):
         "Arivazhagan et al.: Federated Learning with Personalization Layers. 2019. https://arxiv.org/abs/1912.00818"
     )
     in_paper: ClassVar[bool] = True
+    family: ClassVar[Family] = "personalized"
+    year: ClassVar[int | None] = 2019
     travels: ClassVar[str] = "all weights and batch-norm statistics but those of the head, every round"
 
     personal: Literal["head", "last_decoder"] = "head"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pflbench.api import Client, Inbox, Message, Method, Outbox, Server
+from pflbench.api import Client, Family, Inbox, Message, Method, Outbox, Server
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Local(Method):
     name: ClassVar[str] = "local"
     title: ClassVar[str] = "Local"
     citation: ClassVar[str] = "Control without federation."
+    family: ClassVar[Family] = "control"
     travels: ClassVar[str] = "nothing"
 
     def policies(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pflbench.api import (
     Client,
+    Family,
     Inbox,
     Message,
     Outbox,
@@ -79,6 +80,8 @@ class ResFIM(FedAvg):
         "Segmentation. ISBI 2026. https://arxiv.org/abs/2603.14848"
     )
     in_paper: ClassVar[bool] = True
+    family: ClassVar[Family] = "personalized"
+    year: ClassVar[int | None] = 2026
     travels: ClassVar[str] = (
         "once: the low-frequency amplitude spectrum of every training image (derived from the images: it reveals "
         "their colour and illumination) to the server and every other client; every round: all weights and a mask "

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from pflbench.api import keys, statistics_keys
+from pflbench.api import Family, keys, statistics_keys
 from pflbench_methods.fedavg import FedAvg
 
 
@@ -30,6 +30,8 @@ class SiloBN(FedAvg):
         "https://arxiv.org/abs/2008.07424"
     )
     in_paper: ClassVar[bool] = True
+    family: ClassVar[Family] = "personalized"
+    year: ClassVar[int | None] = 2020
     travels: ClassVar[str] = "all weights but no batch-norm statistics, every round"
 
     def shared(self, model: nn.Module) -> frozenset[str]:

@@ -13,12 +13,15 @@ from pflbench.engines import Engine
 from pflbench.engines.in_process import InProcess
 from pflbench.evaluation import HeldOut
 from pflbench.message import tensors
-from pflbench.method import Method
+from pflbench.method import Method, TaskCard
 from pflbench.numerics import Numerics
+from pflbench.opening import sites_of
 from pflbench.recipe import Recipe
 from pflbench.rounds import CaseLabel, Federation
 from pflbench.sites import Setting, TrainingData
 from pflbench.steps import Site
+from pflbench.task import ClientData, Task, pooled, pools_data
+from pflbench.trial import federation_of
 
 _SIDE = 16
 _CASES = {"train": 4, "val": 2, "test": 2}
@@ -36,6 +39,7 @@ class ToyFederation:
 
     federation: Federation
     sites: Mapping[str, Site]
+    card: TaskCard
 
     def play(self, rounds: int | None = None) -> ToyFederation:
         """Play so many rounds, or all."""
@@ -92,24 +96,36 @@ def toy_federation(
     setting = Setting(recipe, Numerics("cpu", "float32"), seed)
     setting.numerics.prepare()
 
+    task = _task(recipe, clients, guests, data)
+    task = pooled(task) if pools_data(method) else task
+    sites = sites_of(method, setting, task, task.clients)
+    return ToyFederation(federation_of(method, setting, engine(sites), task), sites, task.card)
+
+
+def _task(
+    recipe: Recipe, clients: tuple[str, ...], guests: tuple[str, ...], data: Callable[[str, str], TrainingData]
+) -> Task:
     def own(client: str, split: str) -> TrainingData:
         found = data(client, split)
         nothing = client in guests and split != "test"
         return TrainingData(found.images[:0], found.masks[:0]) if nothing else found
 
-    held_out = {client: {split: _held_out(own(client, split)) for split in ("val", "test")} for client in clients}
-    training = {client: own(client, "train") for client in clients}
-    sites = {client: Site(client, method, setting, training[client], held_out[client]) for client in clients}
+    held = {client: {split: HeldOut(**vars(own(client, split))) for split in ("val", "test")} for client in clients}
     labels = {
-        client: [CaseLabel(client, str(i), "", f"{client}/{i}") for i in range(len(held_out[client]["test"].images))]
+        client: tuple(CaseLabel(client, str(i), "", f"{client}/{i}") for i in range(len(held[client]["test"].images)))
         for client in clients
     }
-    samples = {client: len(training[client].images) for client in clients if client not in guests}
-    return ToyFederation(Federation(method, setting, engine(sites), samples, labels), sites)
-
-
-def _held_out(data: TrainingData) -> HeldOut:
-    return HeldOut(data.images, data.masks)
+    own_data = {
+        client: ClientData(own(client, "train"), held[client], labels[client], (None,) * len(labels[client]))
+        for client in clients
+    }
+    public = torch.cat([toy_images(f"public {i}", "train").images for i in range(2)])
+    card = TaskCard(
+        dataset="toy", clients={c: len(own_data[c].training.images) for c in clients if c not in guests},
+        channels=3, height=_SIDE, width=_SIDE, epochs=recipe.epochs, rounds=recipe.rounds, guests=guests,
+        public=len(public),
+    )  # fmt: skip
+    return Task(card, own_data, "", public)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:

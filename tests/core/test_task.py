@@ -254,6 +254,7 @@ def test_the_card_holds_names_and_numbers_only(source):
         "epochs": 2,
         "rounds": 3,
         "guests": (),
+        "public": 0,
     }
 
 

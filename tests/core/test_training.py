@@ -275,12 +275,23 @@ def test_fit_restores_gradients_after_an_error():
     assert not model.training
 
 
-def test_a_penalty_is_added_to_the_loss():
+def test_a_penalty_is_minimized_but_not_part_of_the_loss():
     model, data = nn.Conv2d(1, 1, 1), toy_batches(2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     plain, _ = fit(model, optimizer, data, BCEDice(), NUMERICS)
     more, _ = fit(model, optimizer, data, BCEDice(), NUMERICS, penalty=lambda m: m.weight.sum() * 0 + 3.0)
-    assert more == pytest.approx(plain + 3, rel=1e-6)
+    assert more == plain
+    heavier = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = model.weight.detach().clone()
+    fit(
+        model,
+        heavier,
+        [(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))],
+        BCEDice(),
+        NUMERICS,
+        penalty=lambda m: 2 * m.weight.sum(),
+    )
+    torch.testing.assert_close(model.weight.detach(), before - 0.2)  # the input is 0: the penalty's gradient alone
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -67,14 +67,17 @@ def setting(rounds: int = 2, width: int = WIDTH, seed: int = 0, **changes: Any) 
     return Setting(recipe, Numerics("cpu", "float32"), seed)
 
 
-def play(method: Method, data: dict[str, TrainingData], rounds: int = 2, seed: int = 0) -> Played:
-    """Play a federation in this process."""
+def play(
+    method: Method, data: dict[str, TrainingData], rounds: int = 2, seed: int = 0, public: Tensor | None = None
+) -> Played:
+    """Play a federation in this process; ``public`` are the server's images, uint8."""
     toy = setting(rounds, seed=seed)
     held_out = {name: {split: HeldOut(**vars(cases(name, 1, split))) for split in ("val", "test")} for name in data}
     sites = {name: Site(name, method, toy, data[name], held_out[name]) for name in data}
     engine = InProcess(sites)
     labels = {name: [CaseLabel(name, "1", "", f"{name}-test")] for name in data}
-    federation = Federation(method, toy, engine, {name: len(data[name].images) for name in data}, labels)
+    samples = {name: len(data[name].images) for name in data}
+    federation = Federation(method, toy, engine, samples, labels, public=public)
     assert list(federation.play()) == list(range(1, rounds + 1))
     kept = copy.deepcopy(engine.kept())
     return Played({name: kept[name]["model"] for name in data}, kept, federation.progress.tables)
