@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, masks -> scalar
-_AT_ONCE = 8  # images per vectorised gradient on a GPU
+_AT_ONCE = 8  # images per batched gradient
 
 
 def diagonal_fisher(model: nn.Module, images: Tensor, masks: Tensor, loss: Loss) -> dict[str, Tensor]:
@@ -36,6 +37,39 @@ def mean_fisher(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss
     if not count:
         raise ValueError("the Fisher information of no image is not defined.")
     return {name: value / count for name, value in total.items()}
+
+
+def sampled_fisher(model: nn.Module, batches: Iterable[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+    """Return the diagonal Fisher of the model's own predictive distribution, by one sampled mask per image.
+
+    y_s ~ Bernoulli(sigmoid(z_s)) for every pixel s, and the loss is the negative log-likelihood, as a mean over
+    pixels: that is the Fisher information divided by (H W)^2, which changes no ranking where all images have one size.
+    """
+
+    def sampled() -> Iterator[tuple[Tensor, Tensor]]:
+        for images in batches:
+            with torch.no_grad():
+                probability = model(images).sigmoid()
+            drawn = torch.rand(probability.shape, generator=rng).to(probability.device)
+            yield images, (drawn < probability).to(probability.dtype)
+
+    return mean_fisher(model, sampled(), binary_cross_entropy_with_logits)
+
+
+def mean_gradient(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> dict[str, Tensor]:
+    """Return the size of every parameter's gradient of the loss, |1/N sum_i d loss(model(x_i), y_i) / d w_p|.
+
+    ``loss`` is a mean over images. In evaluation mode, in chunks of a few images, in float32.
+    """
+    total = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    count = 0
+    with _evaluating(model):
+        for images, masks in batches:
+            for x, y in zip(torch.split(images, _AT_ONCE), torch.split(masks, _AT_ONCE), strict=True):
+                gradients = torch.autograd.grad(loss(model(x), y) * len(x), list(model.parameters()))
+                torch._foreach_add_(list(total.values()), list(gradients))
+            count += len(images)
+    return {name: value.abs() / count for name, value in total.items()}
 
 
 def _add_one_by_one(model: nn.Module, images: Tensor, masks: Tensor, loss: Loss, total: dict[str, Tensor]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import quote
 
 import torch
 from pydantic import Field
@@ -22,7 +21,6 @@ from pflbench.api import (
     TaskCard,
     Weights,
     keys,
-    layer,
     overlay,
     pick,
     scale_of_statistics,
@@ -30,12 +28,11 @@ from pflbench.api import (
     weighted_mean,
 )
 from pflbench_methods.fedavg import FedAvg
-from pflbench_methods.fisher import mean_fisher
+from pflbench_methods.fisher import mean_fisher, mean_gradient, sampled_fisher
+from pflbench_methods.masks import Granularity, largest, largest_groups, masking_rates, overlaps, unmasked_mean
+from pflbench_methods.residual import Residual, residual
 from pflbench_methods.spectral import low_frequency, spectral_transfer
 
-Residual = Literal["max", "layer_max", "relative", "raw", "literal"]
-_TINY = 1e-12
-_SMALLEST = torch.finfo(torch.float32).tiny
 _CHUNK = 8  # images restyled at once
 
 
@@ -64,6 +61,15 @@ class ResFIM(FedAvg):
     * ``shared_average``: Eq. 2 averages ``all`` clients, also those that keep the parameter to themselves;
       ``unmasked`` leaves these out, which is what "aggregating only the domain-invariant parameters" says
       (running statistics, where they are averaged at all, are those of all clients in either case).
+    * ``granularity``: each ``parameter`` by itself, as in the paper, which claims that the finest is best; or whole
+      output ``channel``s or ``layer``s, by the mean score of their parameters, as many as fit into the share delta.
+    * ``score``: what ranks the parameters. ``residual`` is the method; the others are ablations: ``fisher`` is the
+      Fisher information on the client's own images alone, ``gradient`` the size of the mean gradient there,
+      ``random`` a draw made once. With these no spectrum is sent.
+    * ``fisher_labels``: ``true`` masks and the training loss; or masks ``sampled`` from the model's own prediction,
+      pixel by pixel, and their cross-entropy, which is the Fisher information of the model.
+    * ``pooling``: the images in the styles of all other clients ``together`` have one Fisher; or every other client
+      has its own, and |dF| is the mean over them (``per client``).
     * ``fisher_images``: at most so many of a client's images, drawn anew each time (default: all), and
       ``fisher_every``: a new mask only every so many rounds. They save time; the paper uses neither.
 
@@ -94,12 +100,16 @@ class ResFIM(FedAvg):
     epsilon: Annotated[float, Field(ge=1e-30)] = 1e-8  # of the literal Eq. 1; float32 must be able to hold it
     statistics: Literal["kept", "averaged", "follow"] = "kept"
     shared_average: Literal["all", "unmasked"] = "all"
+    granularity: Granularity = "parameter"
+    score: Literal["residual", "fisher", "gradient", "random"] = "residual"
+    fisher_labels: Literal["true", "sampled"] = "true"
+    pooling: Literal["together", "per client"] = "together"
     fisher_images: Annotated[int, Field(ge=1)] | None = None
     fisher_every: Annotated[int, Field(ge=1)] = 1
 
     def client_setup(self, client: Client) -> Message:
-        """Send the amplitude windows of all training images, N x C x (2b+1) x (2b+1)."""
-        return {"windows": low_frequency(client.images, self.beta)}
+        """Send the amplitude windows of all training images, N x C x (2b+1) x (2b+1); nothing where none is needed."""
+        return {"windows": low_frequency(client.images, self.beta)} if self.score == "residual" else {}
 
     def server_setup(self, server: Server, inbox: Inbox) -> Outbox:
         """Pass every client the windows of all others."""
@@ -109,7 +119,8 @@ class ResFIM(FedAvg):
     def client_update(self, client: Client) -> Message:
         """Train, find the sensitive parameters, and send weights and mask."""
         client.fit()
-        if (client.round - 1) % self.fisher_every == 0 or "mask" not in client.state:
+        due = (client.round - 1) % self.fisher_every == 0 and self.score != "random"
+        if due or "mask" not in client.state:
             client.state["mask"] = self._mask(client)
         mask: Mapping[str, Tensor] = client.state["mask"]
         client.log.update({f"mask_rate/{name}": rate for name, rate in masking_rates(mask).items()})
@@ -139,117 +150,58 @@ class ResFIM(FedAvg):
         return {**super().policies(), "batch_norm": f"{parameters}, statistics {fates[self.statistics]}"}
 
     def extra_gradients(self, task: TaskCard) -> Mapping[str, int]:
-        """Return the gradients of the two Fishers: one per image for each of the C styles."""
-        styles = len(task.clients)
-        counted = {c: min(n, self.fisher_images or n) * styles for c, n in task.clients.items()}
+        """Return the gradients of the Fishers: one per image and style, its own and those of all others."""
+        fishers = {"residual": len(task.clients), "fisher": 1, "gradient": 1, "random": 0}[self.score]
+        counted = {c: min(n, self.fisher_images or n) * fishers for c, n in task.clients.items()}
         return {client: -(-count // self.fisher_every) for client, count in counted.items()}
 
     def _mask(self, client: Client) -> dict[str, Tensor]:
+        scores = self._scores(client)
+        if self.granularity == "parameter":
+            return largest(scores, self.delta)
+        return largest_groups(scores, self.delta, self.granularity)
+
+    def _scores(self, client: Client) -> Weights:
+        """Return every parameter's score; what is largest stays personal."""
+        if self.score == "random":
+            return {n: torch.rand(p.shape, generator=client.rng) for n, p in client.model.named_parameters()}
+        images, masks = self._drawn(client)
+        client.gradients += len(images)
+        if self.score == "gradient":
+            return mean_gradient(client.model, [(images, masks)], client.loss)
+        own = self._fisher(client, [(images, masks)])
+        if self.score == "fisher":
+            return own
+        client.gradients += len(images) * len(client.briefing)
+        others = self._other_fishers(client, images, masks) or [own]
+        return residual(own, *others, how=self.residual, epsilon=self.epsilon)
+
+    def _drawn(self, client: Client) -> tuple[Tensor, Tensor]:
+        """Return the images and masks for the Fisher: all, or as many as ``fisher_images`` says."""
         images, masks = client.images, client.masks
-        if self.fisher_images is not None and self.fisher_images < len(images):
-            drawn = torch.randperm(len(images), generator=client.rng)[: self.fisher_images].to(client.device)
-            images, masks = images[drawn], masks[drawn]
-        own = mean_fisher(client.model, [(images, masks)], client.loss)
-        other = (
-            mean_fisher(client.model, self._restyled(client, images, masks), client.loss) if client.briefing else own
-        )
-        client.gradients += len(images) * (1 + len(client.briefing))
-        return largest(residual(own, other, self.residual, self.epsilon), self.delta)
+        if self.fisher_images is None or self.fisher_images >= len(images):
+            return images, masks
+        drawn = torch.randperm(len(images), generator=client.rng)[: self.fisher_images].to(client.device)
+        return images[drawn], masks[drawn]
 
-    def _restyled(self, client: Client, images: Tensor, masks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images in the style of every other client: one random spectrum for every image."""
-        for windows in client.briefing.values():
-            drawn = torch.randint(len(windows), (len(images),), generator=client.rng).to(client.device)
-            for start in range(0, len(images), _CHUNK):
-                chosen = slice(start, start + _CHUNK)
-                restyled = spectral_transfer(images[chosen], windows[drawn[chosen]])
-                yield restyled.contiguous(memory_format=torch.channels_last), masks[chosen]
+    def _fisher(self, client: Client, batches: Iterable[tuple[Tensor, Tensor]]) -> Weights:
+        if self.fisher_labels == "sampled":
+            return sampled_fisher(client.model, (images for images, _ in batches), client.rng)
+        return mean_fisher(client.model, batches, client.loss)
 
+    def _other_fishers(self, client: Client, images: Tensor, masks: Tensor) -> list[Weights]:
+        """Return the Fisher of all restyled images together, or one for every other client."""
+        styles = (self._restyled(client, windows, images, masks) for windows in client.briefing.values())
+        if self.pooling == "per client":
+            return [self._fisher(client, style) for style in styles]
+        return [self._fisher(client, chain.from_iterable(styles))] if client.briefing else []
 
-def residual(own: Weights, other: Weights, how: Residual = "max", epsilon: float = 1e-8) -> Weights:
-    """Return the residual Fisher information of every parameter from two diagonal Fishers (Eq. 1).
-
-    ``how``: see ``ResFIM``. ``epsilon`` is that of the literal equation; the other forms divide by at least
-    1e-12 of the largest Fisher or difference, so that nothing is divided by zero.
-    """
-    change = {name: (own[name] - other[name]).abs() for name in own}
-    if how == "raw":
-        return change
-    if how == "literal":
-        return {name: value / value.clamp(min=epsilon) for name, value in change.items()}
-    if how == "relative":
-        larger = {name: torch.maximum(own[name], other[name]) for name in own}
-        floor = max(_TINY * _peak(larger), _SMALLEST)
-        return {name: value / larger[name].clamp(min=floor) for name, value in change.items()}
-    peak = max(_peak(change), _SMALLEST)
-    if how == "max":
-        return {name: value / peak for name, value in change.items()}
-    layers: dict[str, Weights] = {}
-    for name, value in change.items():
-        layers.setdefault(layer(name), {})[name] = value
-    peaks = {owner: max(_peak(entries), _TINY * peak, _SMALLEST) for owner, entries in layers.items()}
-    return {name: value / peaks[layer(name)] for name, value in change.items()}
-
-
-def _peak(scores: Mapping[str, Tensor]) -> float:
-    return max(float(value.max()) for value in scores.values())
-
-
-def largest(scores: Weights, share: float) -> dict[str, Tensor]:
-    """Return masks that are true at exactly round(share * P) of all P scores together: the largest.
-
-    Of equal scores the first in order of entries and positions are taken, so that the choice is the same everywhere.
-    Raises ValueError where a score is not a number: nothing could be ranked.
-    """
-    flat = torch.cat([value.reshape(-1) for value in scores.values()])
-    if bool(flat.isnan().any()):
-        raise ValueError("a score is not a number, so the largest cannot be told; is the loss finite?")
-    count = round(share * flat.numel())
-    if count == 0:
-        chosen = torch.zeros_like(flat, dtype=torch.bool)
-    else:
-        threshold = flat.kthvalue(flat.numel() - count + 1).values
-        chosen = flat > threshold
-        ties = (flat == threshold).nonzero().squeeze(1)
-        chosen[ties[: count - int(chosen.sum())]] = True
-    parts = torch.split(chosen, [value.numel() for value in scores.values()])
-    return {name: part.view(value.shape) for (name, value), part in zip(scores.items(), parts, strict=True)}
-
-
-def overlaps(masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
-    """Return the IoU of every two clients' masks, 1 for two empty ones: ``mask_iou/A/B``, names percent-encoded."""
-    flat = {client: torch.cat([value.reshape(-1) for value in mask.values()]) for client, mask in masks.items()}
-    sizes = {client: int(value.sum()) for client, value in flat.items()}
-    found = {}
-    for one, other in combinations(flat, 2):
-        both = int((flat[one] & flat[other]).sum())
-        either = sizes[one] + sizes[other] - both
-        found[f"mask_iou/{quote(one, safe='')}/{quote(other, safe='')}"] = both / either if either else 1.0
-    return found
-
-
-def masking_rates(mask: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the share of each layer's parameters that stay personal (Fig. 4)."""
-    kept: dict[str, int] = {}
-    total: dict[str, int] = {}
-    for name, value in mask.items():
-        kept[layer(name)] = kept.get(layer(name), 0) + int(value.sum())
-        total[layer(name)] = total.get(layer(name), 0) + value.numel()
-    return {name: kept[name] / total[name] for name in total}
-
-
-@torch.no_grad()
-def unmasked_mean(
-    weights: Mapping[str, Weights],
-    masks: Mapping[str, Weights],
-    shares: Mapping[str, float],
-    fallback: Weights,
-) -> Weights:
-    """Return sum_i w_i (1 - M_i) W_i / sum_i w_i (1 - M_i), and ``fallback`` where every client keeps its own."""
-    mean: Weights = {}
-    for name in next(iter(masks.values())):
-        free = {client: shares[client] * (~masks[client][name]).float() for client in weights}
-        total = torch.stack(list(free.values())).sum(0)
-        value = torch.stack([free[client] * weights[client][name] for client in weights]).sum(0)
-        mean[name] = torch.where(total > 0, value / total.clamp(min=_TINY), fallback[name])
-    return mean
+    def _restyled(
+        self, client: Client, windows: Tensor, images: Tensor, masks: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images in the style of another client: one random spectrum of its for every image."""
+        drawn = torch.randint(len(windows), (len(images),), generator=client.rng).to(client.device)
+        for start in range(0, len(images), _CHUNK):
+            chosen = slice(start, start + _CHUNK)
+            restyled = spectral_transfer(images[chosen], windows[drawn[chosen]])
+            yield restyled.contiguous(memory_format=torch.channels_last), masks[chosen]

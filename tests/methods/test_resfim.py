@@ -18,7 +18,9 @@ from pflbench.api import TaskCard, UsageError
 from pflbench.message import copied
 from pflbench.sites import Server
 from pflbench_methods.local import Local
-from pflbench_methods.resfim import ResFIM, largest, masking_rates, residual, unmasked_mean
+from pflbench_methods.masks import largest, masking_rates, unmasked_mean
+from pflbench_methods.resfim import ResFIM
+from pflbench_methods.residual import residual
 from pflbench_methods.spectral import low_frequency
 
 MODES = ["max", "layer_max", "relative", "raw", "literal"]
@@ -54,7 +56,7 @@ def chosen_by_sorting(scores, count):
 
 @pytest.mark.parametrize("how", BY_HAND)
 def test_residual_by_hand(how):
-    found = residual(tensors(OWN), tensors(OTHER), how)
+    found = residual(tensors(OWN), tensors(OTHER), how=how)
     assert list(found) == list(OWN)
     for name, value in BY_HAND[how].items():
         np.testing.assert_allclose(found[name].numpy(), np.array(value), rtol=1e-7)
@@ -64,10 +66,10 @@ def test_literal_residual_is_eq_1_one_above_epsilon_and_linear_below():
     own = tensors({"a.weight": [3.0, 1e-8, 4e-9, 0.0, 1e-12, 2e-9]})
     other = tensors({"a.weight": [1.0, 0.0, 0.0, 0.0, 2e-12, 1e-9]})
     np.testing.assert_allclose(
-        residual(own, other, "literal", 1e-8)["a.weight"].numpy(), [1, 1, 0.4, 0, 1e-4, 0.1], rtol=1e-6
+        residual(own, other, how="literal", epsilon=1e-8)["a.weight"].numpy(), [1, 1, 0.4, 0, 1e-4, 0.1], rtol=1e-6
     )
     np.testing.assert_allclose(
-        residual(own, other, "literal", 4.0)["a.weight"].numpy(),
+        residual(own, other, how="literal", epsilon=4.0)["a.weight"].numpy(),
         [0.5, 2.5e-9, 1e-9, 0, 2.5e-13, 2.5e-10],
         rtol=1e-6,
     )
@@ -83,7 +85,7 @@ def test_divided_residuals_lie_between_zero_and_one_and_are_symmetric(own_a, own
     other = {"a.weight": torch.from_numpy(other_a), "b.weight": torch.from_numpy(other_b)}
     own["c.weight"] = torch.tensor([1.0])  # some change everywhere: its absence is a test of its own
     other["c.weight"] = torch.tensor([0.5])
-    found, swapped = residual(own, other, how), residual(other, own, how)
+    found, swapped = residual(own, other, how=how), residual(other, own, how=how)
     for name, value in found.items():
         assert torch.equal(value, swapped[name])
         assert ((value >= 0) & (value <= 1)).all()
@@ -97,7 +99,7 @@ def test_divided_residuals_lie_between_zero_and_one_and_are_symmetric(own_a, own
 @pytest.mark.parametrize("how", MODES)
 def test_without_a_change_every_residual_is_zero(how):
     for fisher in (tensors(OWN), {name: torch.zeros_like(value) for name, value in tensors(OWN).items()}):
-        found = residual(fisher, {name: value.clone() for name, value in fisher.items()}, how)
+        found = residual(fisher, {name: value.clone() for name, value in fisher.items()}, how=how)
         assert all(torch.equal(value, torch.zeros_like(value)) for value in found.values())
 
 
@@ -105,7 +107,7 @@ def test_without_a_change_every_residual_is_zero(how):
 def test_a_layer_without_a_change_has_residual_zero(how):
     own, other = tensors(OWN), tensors(OTHER)
     other["b.weight"] = own["b.weight"].clone()
-    found = residual(own, other, how)
+    found = residual(own, other, how=how)
     assert torch.equal(found["b.weight"], torch.zeros(2, 2))
     assert found["a.weight"].max() > 0
 
@@ -306,7 +308,8 @@ def drawn_by_matching(round, count=11):
     """Return which of the others' spectra each simulated image carries, by comparing with all of them."""
     client, images = restyling_client(round, count)
     masks = torch.arange(count, dtype=torch.float64).view(-1, 1, 1, 1).expand(-1, 1, 16, 16)
-    batches = list(ResFIM(beta=0.1)._restyled(client, images, masks))
+    one = ResFIM(beta=0.1)
+    batches = [batch for windows in client.briefing.values() for batch in one._restyled(client, windows, images, masks)]
     restyled = torch.cat([batch for batch, _ in batches]).numpy()
     labels = torch.cat([label for _, label in batches])[:, 0, 0, 0].tolist()
     assert labels == [*range(count), *range(count)]  # N (C - 1) images, each with the label of its source
