@@ -125,6 +125,8 @@ def open_request(request: Request, dataset: Dataset, partitioner: Partitioner) -
     """Return the data of a request: its sites shared out to clients, its public ones at the server."""
     public = chosen_public(dataset, request.public, request.sites)
     sites = tuple(site for site in sites_for(dataset, request.sites, partitioner) if site not in public)
+    if not sites:
+        raise UsageError(f"every site of {dataset.name} is public; leave some as clients.")
     return open_source(dataset, sites, partitioner, public)
 
 
