@@ -2,8 +2,11 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
 from pflbench.api import Method
 from pflbench.testing import differences, toy_federation
@@ -12,7 +15,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 @pytest.fixture
-def fedprox():
+def fedavgm():
     [code] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     names = {"__name__": "readme"}
     exec(compile(code, "README.md", "exec"), names)
@@ -21,16 +24,30 @@ def fedprox():
     return method
 
 
-def test_its_method_plays_and_its_setting_matters(fedprox):
-    pulled = toy_federation(fedprox(mu=10.0)).play().kept()
-    assert differences(pulled["clients"], toy_federation(fedprox(mu=0.0)).play().kept()["clients"])
+def test_its_method_plays_and_its_setting_matters(fedavgm):
+    moving = toy_federation(fedavgm(momentum=0.9)).play().kept()
+    assert differences(moving["clients"], toy_federation(fedavgm(momentum=0.0)).play().kept()["clients"])
 
 
-def test_without_the_pull_it_is_fedavg(fedprox):
+def test_without_momentum_it_is_fedavg(fedavgm):
     from pflbench_methods.fedavg import FedAvg
 
-    mine, fedavg = toy_federation(fedprox(mu=0.0)).play().kept(), toy_federation(FedAvg()).play().kept()
-    assert differences(mine["clients"], fedavg["clients"]) == []
+    mine = toy_federation(fedavgm(momentum=0.0), rounds=1).play().kept()["clients"]["north"]["model"]
+    fedavg = toy_federation(FedAvg(), rounds=1).play().kept()["clients"]["north"]["model"]
+    for name, value in fedavg.items():
+        torch.testing.assert_close(mine[name], value, rtol=0, atol=1e-6)
+
+
+def test_its_momentum_adds_the_step_before(fedavgm):
+    """w1 = m1 and v1 = m1 - w0, so that w2 = m2 + momentum (m1 - w0), entry by entry."""
+    server = SimpleNamespace(state={}, shares={"a": 1.0}, new_model=lambda: nn.Linear(1, 1))
+    start = server.new_model().state_dict()
+    server.new_model = lambda: SimpleNamespace(state_dict=lambda: start)
+    one, two = fedavgm(momentum=0.5), torch.tensor([3.0])
+    first = one.server_update(server, {"a": {"bias": torch.tensor([2.0])}})["a"]["bias"]
+    second = one.server_update(server, {"a": {"bias": two}})["a"]["bias"]
+    torch.testing.assert_close(first, torch.tensor([2.0]))
+    torch.testing.assert_close(second, two + 0.5 * (2.0 - start["bias"]))
 
 
 def test_the_method_is_as_short_as_the_heading_says():
