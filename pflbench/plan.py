@@ -354,6 +354,7 @@ def _about(method: Method, source: Source, clients: list[dict[str, Any]], comman
         "method_citation": method.citation,
         "method_summary": summary,
         "travels": method.travels,
+        "federated": not pools_data(method),
         **method.policies(),
         "command": command,
     }

@@ -14,7 +14,7 @@ from pflbench.results import TABLES
 from pflbench_reports.cells import Cell, Table
 from pflbench_reports.groups import Group
 from pflbench_reports.significance import COLUMNS, LEVEL, RESAMPLES, best_method, compare
-from pflbench_reports.tables import disputed_splits, guests, main_metric, seed_scores
+from pflbench_reports.tables import disputed_splits, guests, main_metric, not_federated, seed_scores
 from pflbench_reports.text import MISSING, listed, number, percent, several
 
 ENOUGH_CLIENTS = 6  # the range of so many clients covers a middle with 1 - 2^-5 = 97 %, of fewer with less than 95 %
@@ -31,14 +31,14 @@ class Differences:
 
 
 def differences(group: Group, chosen: str = "best", metric: str | None = None) -> Differences:
-    """Compare the methods of a group by a metric (None: the main one).
+    """Compare the federated methods of a group by a metric (None: the main one).
 
     Seeds whose trials saw different splits take no part, nor do clients that never trained.
     """
     name = metric or main_metric(group)
-    disputed, never_trained = disputed_splits(group.finished), guests(group)
+    disputed, never_trained, apart = disputed_splits(group.finished), guests(group), not_federated(group)
     scores, cases = (
-        frame[~frame["client"].isin(never_trained) & ~frame["seed"].isin(disputed)]
+        frame[~frame["client"].isin(never_trained) & ~frame["seed"].isin(disputed) & ~frame["variant"].isin(apart)]
         for frame in (
             seed_scores(group, chosen, name).rename(columns={"dice": "value"}),
             subject_scores(group, chosen, name),

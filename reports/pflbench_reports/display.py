@@ -23,6 +23,7 @@ from pflbench_reports.tables import (
     main_metric,
     missing_clients,
     missing_seeds,
+    not_federated,
     seed_scores,
     summary,
 )
@@ -52,7 +53,7 @@ def dice_table(
     statistics = client_statistics(frame)
     totals = summary(trained, local_of(group), higher).set_index("variant")
     order = [method for method in order if method in totals.index]
-    notes, ranks = _notes(frame), Ranks(tuple(order), comparable(group, frame), higher)
+    notes, ranks = _notes(group, frame), Ranks(tuple(order), comparable(group, frame), higher)
     clients = list(dict.fromkeys(frame["client"]))
     columns = [[Cell(method, note=_place(notes, method)) for method in order]]
     columns += [[Cell(number(float(totals["seeds"][method]))) for method in order]]
@@ -89,7 +90,7 @@ def gain_table(group: Group, chosen: str, order: Sequence[str], metric: str | No
     order = [method for method in order if method in gained.index]
     if not order:
         return None
-    notes = _notes(frame)
+    notes = _notes(group, frame)
     harmed = summary(trained, local, METRICS[name].higher_is_better).set_index("variant")
     rows = tuple(
         (
@@ -131,15 +132,17 @@ def _when(group: Group, chosen: str) -> str:
     return {"best": "at each client's best validation round", "last": "after the last round"}[chosen]
 
 
-def _notes(frame: pd.DataFrame) -> dict[str, str]:
-    """Say per method what it lacks; such a row takes no part in the ranking."""
+def _notes(group: Group, frame: pd.DataFrame) -> dict[str, str]:
+    """Say per method what it lacks, or that it is no rival; such a row takes no part in the ranking."""
     lacks: dict[str, list[str]] = {}
     for method, seeds in missing_seeds(frame).items():
         numbers = listed([str(seed) for seed in sorted(seeds)])
         lacks.setdefault(method, []).append(f"{several(len(seeds), 'seed')} that others finished ({numbers})")
     for method, clients in missing_clients(frame).items():
         lacks.setdefault(method, []).append(f"scores of {listed(clients)}")
-    return {m: f"{m} lacks {listed(what)}; its row is not ranked." for m, what in lacks.items()}
+    notes = {m: f"{m} lacks {listed(what)}; its row is not ranked." for m, what in lacks.items()}
+    apart = sorted(not_federated(group) & set(frame["variant"]))
+    return notes | {m: f"{m} had everybody's data in one place: a ceiling, not ranked." for m in apart}
 
 
 def _place(notes: dict[str, str], method: str) -> int:

@@ -13,7 +13,7 @@ from pflbench_reports.canvas import INK, PALETTE, WIDTH, Picture, figure, pictur
 from pflbench_reports.groups import Group
 from pflbench_reports.ranks import LEVEL, ROUGH, Ranking, ranking, why_none
 from pflbench_reports.significance import complete_methods
-from pflbench_reports.tables import guests, main_metric, seed_scores
+from pflbench_reports.tables import guests, main_metric, not_federated, seed_scores
 from pflbench_reports.text import listed, several
 
 # lengths are in inches, as are the units of the axes
@@ -63,7 +63,8 @@ def rank_scores(groups: Sequence[Group], chosen: str = "best") -> pd.DataFrame:
     for group in groups:
         scores = seed_scores(group, chosen)
         sign = 1 if METRICS[main_metric(group)].higher_is_better else -1
-        trained = scores[~scores["client"].isin(guests(group))].assign(dataset=group.id, value=sign * scores["dice"])
+        scores = scores[~scores["client"].isin(guests(group)) & ~scores["variant"].isin(not_federated(group))]
+        trained = scores.assign(dataset=group.id, value=sign * scores["dice"])
         frames.append(trained[trained["variant"].isin(complete_methods(trained))])
     columns = ["dataset", "client", "variant", "value"]
     together = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

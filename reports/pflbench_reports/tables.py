@@ -166,9 +166,14 @@ def missing_clients(frame: pd.DataFrame) -> dict[str, list[str]]:
     return {str(v): [str(c) for c in lacking.columns[row]] for v, row in lacking.iterrows() if row.any()}
 
 
+def not_federated(group: Group) -> set[str]:
+    """Return the methods that had everybody's data in one place: a ceiling to look at, not rivals."""
+    return {group.variants[trial.id].display for trial in group.trials if trial.about.get("federated") is False}
+
+
 def comparable(group: Group, frame: pd.DataFrame) -> set[str]:
-    """Return the methods that may be ranked: those with every seed and every client that any other has."""
-    return set(frame["variant"]) - set(missing_seeds(frame)) - set(missing_clients(frame))
+    """Return the methods that may be ranked: federated ones with every seed and every client that any other has."""
+    return set(frame["variant"]) - set(missing_seeds(frame)) - set(missing_clients(frame)) - not_federated(group)
 
 
 def disputed_splits(trials: Sequence[Trial]) -> list[int]:

@@ -6,7 +6,15 @@ import pandas as pd
 
 from pflbench.metrics import METRICS
 from pflbench_reports.groups import Group
-from pflbench_reports.tables import comparable, disputed_splits, local_of, main_metric, seed_scores, summary
+from pflbench_reports.tables import (
+    comparable,
+    disputed_splits,
+    local_of,
+    main_metric,
+    not_federated,
+    seed_scores,
+    summary,
+)
 from pflbench_reports.text import listed, ordinal, percent, several
 
 ENOUGH_SEEDS = 5
@@ -78,8 +86,11 @@ def _harm(ranked: pd.DataFrame) -> list[str]:
 
 def _warnings(group: Group, ranked: pd.DataFrame) -> list[str]:
     sentences = []
-    if unranked := sorted(set(group.scores["variant"]) - set(ranked["variant"])):
+    apart = not_federated(group) & set(group.scores["variant"])
+    if unranked := sorted(set(group.scores["variant"]) - set(ranked["variant"]) - apart):
         sentences.append(f"Not ranked, because seeds or clients are missing: {listed(unranked)}.")
+    if apart:
+        sentences.append(f"Not ranked, because it is no federated method but a ceiling: {listed(sorted(apart))}.")
     if disputed := disputed_splits(group.finished):
         seeds = listed([str(seed) for seed in disputed])
         sentences.append(f"The trials of seed {seeds} saw different splits of the data: do not compare them.")

@@ -7,9 +7,11 @@ import math
 import pandas as pd
 import pytest
 
+from pflbench_reports.certainty import differences
 from pflbench_reports.cost import cost
 from pflbench_reports.display import dice_table, gain_table, marks
 from pflbench_reports.groups import load
+from pflbench_reports.rank_diagram import rank_scores
 from pflbench_reports.tables import (
     between_clients,
     client_statistics,
@@ -19,6 +21,7 @@ from pflbench_reports.tables import (
     summary,
 )
 from pflbench_reports.traces import shown_layers, spread
+from pflbench_reports.verdict import verdict
 
 
 def method(name, title=None, label="", **settings):
@@ -170,6 +173,24 @@ def test_a_method_with_fewer_seeds_is_footnoted_and_not_ranked(trial, tmp_path):
         (0, "2", "second"),
     ]
     assert table.notes == ("Lucky lacks 1 seed that others finished (1); its row is not ranked.",)
+
+
+def test_what_is_not_federated_is_shown_but_stands_outside_every_comparison(trial, tmp_path):
+    for seed in (0, 1):
+        trial({"A": 0.6, "B": 0.5}, seed=seed)
+        trial({"A": 0.5, "B": 0.6}, seed=seed, method=method("b", "B"))
+        trial({"A": 0.9, "B": 0.9}, seed=seed, method=method("pooled", "Pooled"), says={"federated": False})
+    group = only_group(tmp_path)
+    table = dice_table(group, "best", ["Pooled", "FedAvg", "B"], compared=False)
+    assert [(row[0].note, row[2].mark) for row in table.rows] == [(1, ""), (0, "best"), (0, "second")]
+    assert table.notes == ("Pooled had everybody's data in one place: a ceiling, not ranked.",)
+    said = " ".join(verdict(group))
+    assert "no federated method but a ceiling: Pooled" in said
+    assert "seeds or clients are missing" not in said
+    assert not said.startswith("The best on average is Pooled")
+    found = differences(group)
+    assert set(found.frame["variant"]) <= {"FedAvg", "B"}
+    assert set(rank_scores([group])["variant"]) == {"FedAvg", "B"}
 
 
 def test_a_method_that_lacks_a_client_has_no_average(trial, tmp_path):
