@@ -4,11 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?=
 
-.PHONY: help run test lint install install-test install-dev speed clean
+# make docs: the pages that are written from the code.
+.PHONY: help run test docs lint install install-test install-dev speed clean
 
 help:
 	@echo "make run    install, run all methods on the vessel data (simulated where there is none), write report/"
 	@echo "make test   install with the test extra, run the whole test suite"
+	@echo "make docs   write docs/methods.md from the code"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make speed  the timing harness of benchmarks/speed (ratios, not tests)"
 	@echo "make clean  remove the virtual environment"
@@ -31,6 +33,9 @@ run: install
 
 test: install-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+docs: install
+	$(BIN)/python docs/make_methods.py
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -97,7 +97,7 @@ class Method(Settings):
         """Return what a reader of results must know, in words, for the report's protocol card.
 
         ``batch_norm``: what becomes of the parameters and of the running statistics of normalization layers.
-        ``aggregation``: by what clients are weighted.
+        ``aggregation``: by what clients are weighted. ``travels``: only where a setting changes what leaves a hospital.
         """
         return {}
 

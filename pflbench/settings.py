@@ -70,6 +70,11 @@ class Settings(ABC):  # noqa: B024 - so that the contracts built on it may have 
         """Return the names of the fields that are settings."""
         return [field.name for field in dataclasses.fields(cls) if field.metadata.get("setting", True)]
 
+    @classmethod
+    def allowed(cls, name: str) -> str:
+        """Return in words what a setting may be: ``one of head, none``, ``a number from 0 to 1``."""
+        return _in_words(_adapters(cls)[name].json_schema())
+
     def settings(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON can hold."""
         adapters = _adapters(type(self))
@@ -82,3 +87,25 @@ class Settings(ABC):  # noqa: B024 - so that the contracts built on it may have 
             for field in dataclasses.fields(self)
         }
         return {name: value for name, value in self.settings().items() if getattr(self, name) != defaults[name]}
+
+
+_KINDS = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "text", "null": "none"}
+_BOUNDS = {
+    "minimum": "from {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "to {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "a multiple of {}",
+}
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_in_words(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if "const" in schema:
+        return str(schema["const"])
+    words = [_KINDS.get(schema.get("type", ""), "anything")]
+    words += [text.format(f"{schema[bound]:g}") for bound, text in _BOUNDS.items() if bound in schema]
+    return " ".join(words)

@@ -147,7 +147,9 @@ class ResFIM(FedAvg):
         """Say what becomes of batch norm: parameters follow the mask, statistics the setting."""
         fates = {"kept": "kept at the client", "averaged": "averaged", "follow": "kept where their scale is masked"}
         parameters = "parameters averaged but where the client's mask keeps them"
-        return {**super().policies(), "batch_norm": f"{parameters}, statistics {fates[self.statistics]}"}
+        travels = {} if self.score == "residual" else {"travels": "all weights and a mask of one bit each, every round"}
+        batch_norm = f"{parameters}, statistics {fates[self.statistics]}"
+        return {**super().policies(), "batch_norm": batch_norm, **travels}
 
     def extra_gradients(self, task: TaskCard) -> Mapping[str, int]:
         """Return the gradients of the Fishers: one per image and style, its own and those of all others."""

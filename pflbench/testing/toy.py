@@ -83,14 +83,15 @@ def toy_federation(
     rounds: int = 2,
     epochs: int = 1,
     seed: int = 0,
+    width: int = 4,
     clients: tuple[str, ...] = ("north", "south", "west"),
     guests: tuple[str, ...] = (),
     data: Callable[[str, str], TrainingData] = toy_images,
     engine: Callable[[Mapping[str, Site]], Engine] = InProcess,
 ) -> ToyFederation:
-    """Return a federation of tiny images and a UNet of width 4, ready to play; ``guests`` are among ``clients``."""
+    """Return a federation of tiny images and a UNet of a small width, ready to play; ``guests`` are clients."""
     recipe = Recipe(
-        rounds=rounds, epochs=epochs, batch=2, lr=2e-2, base_width=4, image_height=_SIDE, image_width=_SIDE,
+        rounds=rounds, epochs=epochs, batch=2, lr=2e-2, base_width=width, image_height=_SIDE, image_width=_SIDE,
         precision="float32",
     )  # fmt: skip
     setting = Setting(recipe, Numerics("cpu", "float32"), seed)

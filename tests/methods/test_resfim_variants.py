@@ -115,6 +115,9 @@ def test_no_spectrum_is_sent_where_none_is_needed(score):
     after = played(ResFIM(score=score))
     assert after.ledger(0, "up") == after.ledger(0, "down") == {}
     assert played(ResFIM()).ledger(0, "up")
+    assert "spectrum" in ResFIM.travels
+    assert "spectrum" not in ResFIM(score=score).policies()["travels"]
+    assert "travels" not in ResFIM().policies()
 
 
 def gradient_by_loop(model, images, masks):

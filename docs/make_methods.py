@@ -1,0 +1,161 @@
+"""Write docs/methods.md from the installed methods: what each is, what leaves a hospital, what a round costs."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from pflbench.api import Method, UNet, keys, norm_keys, statistics_keys
+from pflbench.plugins import registry
+from pflbench.testing.cost import Cost, Sent, cost_of
+
+HERE = Path(__file__).parent
+PAGE = HERE / "methods.md"
+FAMILIES = {
+    "control": "Controls: bounds to compare with",
+    "general": "General: one model for everybody",
+    "personalized": "Personalized: a model for each client",
+}
+INTRODUCTION = """# Methods
+
+Written by `make docs` from the code; do not edit. `pflbench list methods` prints the same facts, and
+`--set NAME.SETTING=VALUE` changes a setting.
+"""
+ABOUT_COSTS = """## What a round costs
+
+Counted on the paper's UNet of width 64 with three channels: P = {P:,} parameters, B = {B:,} running statistics,
+h = {h} parameters of the head, a = {a:,} scales and shifts of batch norm; a number takes four bytes, so that P is
+{mb:.1f} MB. Three clients (C), four local epochs (E).
+
+- *Sent* is per client and round: numbers, bits (eight in a byte), and bytes as they travel. *Once* is what a client
+  sends before round 1 for each of its training images, at 256 x 256.
+- *Gradients* are per-image gradients as multiples of FedAvg's, a mean over ten rounds, forward passes alone not
+  counted; those of the server are multiples of what all clients together take.
+- *Kept* is what must survive from round to round: models, optimisers' moments and state, in multiples of P numbers.
+- *lit.* is what the papers and their public code take. (FedSM's selector and general model serve hospitals that are
+  not known, and are left out here.)
+
+"""
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    return "\n".join([INTRODUCTION, *_costs(), *_families()]).rstrip() + "\n"
+
+
+def methods() -> list[type[Method]]:
+    """Return the methods that pflbench brings, in their order."""
+    found = registry().found["method"].values()
+    return [cls for cls, plugin in found if plugin.distribution == "pflbench"]
+
+
+def counts() -> dict[str, int]:
+    """Return P, B, h and a of the paper's UNet."""
+    with torch.device("meta"):
+        model = UNet(3, 64)
+    size = {name: value.numel() for name, value in model.state_dict().items()}
+    total = {
+        "P": keys(model) - statistics_keys(model),
+        "B": statistics_keys(model),
+        "h": {"final.weight", "final.bias"},
+        "a": norm_keys(model) - statistics_keys(model),
+    }
+    return {letter: sum(size[name] for name in names) for letter, names in total.items()}
+
+
+def _costs() -> Iterator[str]:
+    sizes = counts()
+    with open(HERE / "literature_costs.tsv", newline="") as file:
+        literature = {row["method"]: row for row in csv.DictReader(file, delimiter="\t")}
+    yield ABOUT_COSTS.format(**sizes, mb=4 * sizes["P"] / 1e6)
+    headings = ["method", "sent up", "lit.", "sent down", "lit.", "once", "gradients", "lit.", "at server"]
+    headings += ["kept at client", "kept at server"]
+    yield _row(headings)
+    yield _row(["---"] * len(headings))
+    for cls in methods():
+        cost, lit = cost_of(cls()), literature.get(cls.name, {"up": "", "down": "", "gradients": ""})
+        yield _row([
+            f"[{cls.title}](#{cls.name})", _up(cls, cost, sizes), lit["up"], _sent(cost.down, sizes),
+            lit["down"], f"{cost.once:,.0f} B" if cost.once else "", f"{cost.gradients:.2f}", lit["gradients"],
+            f"{cost.server_gradients:.2f}" if cost.server_gradients else "", *_kept(cost, sizes["P"]),
+        ])  # fmt: skip
+    yield ""
+
+
+def _kept(cost: Cost, parameters: int) -> tuple[str, str]:
+    return (
+        f"{cost.kept / 4 / parameters:.2f} P",
+        f"{cost.server_kept / 4 / parameters:.2f} P" if cost.server_kept else "",
+    )
+
+
+def _up(cls: type[Method], cost: Cost, sizes: dict[str, int]) -> str:
+    return "every image, once" if vars(cls).get("pools_data") else _sent(cost.up, sizes)
+
+
+def _sent(sent: Sent, sizes: dict[str, int]) -> str:
+    if not sent.size:
+        return "nothing"
+    bits = f" + {sent.bits:,} bits" if sent.bits else ""
+    return f"{in_letters(sent.numbers, sizes)}{bits}: {sent.size / 1e6:.2f} MB"
+
+
+def in_letters(numbers: int, sizes: dict[str, int]) -> str:
+    """Return a count of numbers as a sum of P, B, h and a where it is one, else as it is."""
+    P, B, h, a = (sizes[letter] for letter in "PBha")
+    known = {
+        P: "P", P + B: "P + B", P - a: "P - a", P - h: "P - h", P - h + B: "P - h + B", P - a - h: "P - a - h",
+        2 * P: "2 P", 2 * (P + B): "2 (P + B)", 2 * P + B: "2 P + B", P + B + h: "P + B + h",
+    }  # fmt: skip
+    for extra in (0, 1, 2, 3):
+        if numbers - extra in known:
+            return known[numbers - extra] + (f" + {extra}" if extra else "")
+    return f"{numbers:,}"
+
+
+def _families() -> Iterator[str]:
+    for family, title in FAMILIES.items():
+        yield f"## {title}\n"
+        for cls in methods():
+            if cls.family == family:
+                yield from _method(cls)
+
+
+def _method(cls: type[Method]) -> Iterator[str]:
+    year = f", {cls.year}" if cls.year else ""
+    yield f'<a id="{cls.name}"></a>\n\n### {cls.title} (`{cls.name}`{year})\n'
+    yield f"{inspect.getdoc(cls)}\n"
+    policies = cls().policies()
+    yield f"- Leaves the hospital: {cls.travels}."
+    yield f"- Batch norm: {policies['batch_norm']}."
+    yield f"- Clients are weighted by: {policies['aggregation']}."
+    serves = "yes" if vars(cls).get("newcomers") else "no"
+    yield f"- Serves a hospital that never trains: {serves}.\n"
+    if cls.setting_names():
+        yield _row(["setting", "default", "may be", ""])
+        yield _row(["---"] * 4)
+        for name in cls.setting_names():
+            yield _row([f"`{cls.name}.{name}`", f"`{getattr(cls, name)}`", cls.allowed(name), _comment(cls, name)])
+        yield ""
+
+
+def _comment(cls: type[Method], name: str) -> str:
+    """Return the comment behind a field, in the class that declares it."""
+    owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
+    found = re.search(rf"^    {name}: [^#\n]*#\s*(.+)$", inspect.getsource(owner), re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(f"{PAGE.relative_to(HERE.parent)} is written.", file=sys.stderr)
