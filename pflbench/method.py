@@ -34,6 +34,11 @@ class TaskCard:
     guests: tuple[str, ...] = ()  # clients that never train and are only tested
     public: int = 0  # public images without masks, which the server may use
 
+    @property
+    def selectable_rounds(self) -> int:
+        """How many rounds a client's best validation round may be: the second half (``Recipe.selects_from``)."""
+        return self.rounds // 2 + 1
+
 
 @dataclass(frozen=True)
 class Method(Settings):

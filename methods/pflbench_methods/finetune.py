@@ -54,5 +54,6 @@ class FineTune(FedAvg):
         return {**super().policies(), "batch_norm": "parameters and statistics averaged, then fine-tuned at the client"}
 
     def extra_gradients(self, task: TaskCard) -> dict[str, int]:
-        """Return the gradients of fine-tuning, which happens in half of the rounds."""
-        return {client: -(-count * self.tuning_epochs // 2) for client, count in task.clients.items()}
+        """Return the gradients of fine-tuning, which happens in those rounds only that may be selected."""
+        epochs = self.tuning_epochs * task.selectable_rounds
+        return {client: -(-count * epochs // task.rounds) for client, count in task.clients.items()}

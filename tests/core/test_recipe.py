@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from pflbench.errors import UsageError
+from pflbench.method import TaskCard
 from pflbench.recipe import Recipe
 
 
@@ -125,3 +126,10 @@ def test_a_recipe_is_a_value():
 def test_a_recipe_comes_back_from_its_settings():
     recipe = Recipe(rounds=7, image_height=64, image_width=128, fixed_split=True)
     assert Recipe.of(recipe.settings()) == recipe
+
+
+@pytest.mark.parametrize("rounds", range(1, 12))
+def test_the_card_counts_the_rounds_that_may_be_selected(rounds):
+    recipe = Recipe(rounds=rounds)
+    card = TaskCard("toy", {"a": 1}, 3, 16, 16, epochs=1, rounds=rounds)
+    assert card.selectable_rounds == sum(recipe.selects_from(round) for round in range(1, rounds + 1))

@@ -204,7 +204,7 @@ def test_gradients_announced_are_those_counted():
     extra = FineTune(tuning_epochs=3).extra_gradients(toy.card)
     for client in CLIENTS:
         assert sum(row[3] for row in rows if row[1] == client) == 4 * 4 * 1 + 3 * 4 * 3  # three of four rounds
-        assert extra[client] == 6  # half of them, as of many rounds
+        assert extra[client] == 9
 
 
 def test_before_it_tunes_the_shared_model_is_evaluated():

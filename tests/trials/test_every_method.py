@@ -131,6 +131,19 @@ def test_test_images_influence_only_scores(method):
     assert differences(before, after) == []
 
 
+def test_gradients_announced_are_those_counted(method):
+    rounds, epochs = 5, 2
+    toy = toy_federation(method, rounds=rounds, epochs=epochs).play()
+    counted = dict.fromkeys([*toy.card.clients, ""], 0)
+    for round, client, key, value in toy.federation.progress.tables["logs"]:
+        if key == "gradients" and round:
+            counted[client] += value
+    extra = method.extra_gradients(toy.card)
+    for client, total in counted.items():
+        announced = epochs * toy.card.clients.get(client, 0) + extra.get(client, 0)
+        assert 0 <= rounds * announced - total < rounds, client  # a mean over rounds, rounded up
+
+
 def test_another_seed_gives_other_weights(method):
     assert differences(toy_federation(method).play().kept(), toy_federation(method, seed=1).play().kept())
 
