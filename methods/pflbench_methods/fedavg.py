@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from pflbench.api import (
@@ -17,6 +18,7 @@ from pflbench.api import (
     Server,
     UNet,
     keys,
+    layer,
     load,
     norm_keys,
     pick,
@@ -62,16 +64,24 @@ class FedAvg(Method):
 
     def policies(self) -> dict[str, str]:
         """Say which entries of batch norm are averaged, as ``shared`` has it, and with which weights."""
-        model = UNet(1, 1)
+        with torch.device("meta"):  # names alone: no memory, no random numbers
+            model = UNet(1, 1)
         shared, statistics = self.shared(model), statistics_keys(model)
-        fate = {name: "averaged" if name in shared else "kept at the client" for name in norm_keys(model)}
-        parameters = next(fate[name] for name in fate if name not in statistics)
-        running = next(fate[name] for name in fate if name in statistics)
+        parameters, running = _fate(norm_keys(model) - statistics, shared), _fate(statistics, shared)
+        apart = f"parameters {parameters}, statistics {running}"
         return {
-            "batch_norm": f"parameters {parameters}, statistics {running}",
+            "batch_norm": f"parameters and statistics {running}" if parameters == running else apart,
             "aggregation": "training images",
         }
 
     def client_receive(self, client: Client, message: Message) -> None:
         """Overwrite the shared entries."""
         load(client.model, message)
+
+
+def _fate(names: frozenset[str], shared: frozenset[str]) -> str:
+    """Say what becomes of entries, and of which layers where that differs."""
+    kept = sorted({layer(name) for name in names - shared})
+    if not kept:
+        return "averaged"
+    return f"kept at the client in {', '.join(kept)} and averaged elsewhere" if names & shared else "kept at the client"

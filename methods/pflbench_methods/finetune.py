@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import nn
 
-from pflbench.api import Client, Family, Message, TaskCard
+from pflbench.api import Client, Family, Message, TaskCard, UNet
 from pflbench_methods.fedavg import FedAvg
 
 _KEPT = "tuned"  # in client.state
@@ -40,9 +40,14 @@ class FineTune(FedAvg):
         super().client_receive(client, message)
         if not client.recipe.selects_from(client.round):
             return
-        tuned = client.new_model(client.model.state_dict())
-        client.fit(tuned, epochs=self.tuning_epochs)
-        client.state[_KEPT] = dict(tuned.state_dict())
+        copy = client.new_model(client.model.state_dict())
+        self.tune(client, copy)
+        client.state[_KEPT] = dict(copy.state_dict())
+
+    def tune(self, client: Client, copy: UNet) -> None:
+        """Fine-tune a copy of the shared model."""
+        if self.tuning_epochs:
+            client.fit(copy, epochs=self.tuning_epochs)
 
     def personal_model(self, client: Client) -> nn.Module:
         """Return the fine-tuned copy, or the shared model where there is none yet."""

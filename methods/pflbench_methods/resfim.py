@@ -31,7 +31,7 @@ from pflbench_methods.fedavg import FedAvg
 from pflbench_methods.fisher import mean_fisher, mean_gradient, sampled_fisher
 from pflbench_methods.masks import Granularity, largest, largest_groups, masking_rates, overlaps, unmasked_mean
 from pflbench_methods.residual import Residual, residual
-from pflbench_methods.spectral import low_frequency, spectral_transfer
+from pflbench_methods.spectral import low_frequency, spectral_transfer, windows_of_others
 
 _CHUNK = 8  # images restyled at once
 
@@ -113,8 +113,7 @@ class ResFIM(FedAvg):
 
     def server_setup(self, server: Server, inbox: Inbox) -> Outbox:
         """Pass every client the windows of all others."""
-        windows = {client: message["windows"] for client, message in inbox.items()}
-        return {client: {other: w for other, w in windows.items() if other != client} for client in inbox}
+        return windows_of_others(inbox)
 
     def client_update(self, client: Client) -> Message:
         """Train, find the sensitive parameters, and send weights and mask."""

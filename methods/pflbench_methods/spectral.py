@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.fft import fft2, ifft2
 
+from pflbench.api import Inbox, Outbox
+
 
 def half_width(height: int, width: int, beta: float) -> int:
     """Return b = floor(min(H, W) * beta): the window reaches from frequency -b to +b."""
@@ -63,6 +65,12 @@ def spectral_transfer(images: Tensor, windows: Tensor, clip: tuple[float, float]
     change[..., rows[:, None], columns] = (windows - amplitude) * phase
     restyled: Tensor = images + ifft2(change).real
     return restyled if clip is None else restyled.clamp(*clip)
+
+
+def windows_of_others(inbox: Inbox) -> Outbox:
+    """Return for every client the ``windows`` that each other one sent: client -> other client -> its windows."""
+    windows = {client: message["windows"] for client, message in inbox.items()}
+    return {client: {other: w for other, w in windows.items() if other != client} for client in inbox}
 
 
 def _spectrum(images: Tensor) -> Tensor:

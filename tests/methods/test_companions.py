@@ -16,6 +16,7 @@ from pflbench_methods.ditto import Ditto
 from pflbench_methods.fedavg import FedAvg
 from pflbench_methods.fml import FML, divergence
 from pflbench_methods.local import Local
+from pflbench_methods.siobn import SiloBN
 
 CLIENTS = dict(SIZES)
 ROUNDS = 2
@@ -233,7 +234,7 @@ def test_the_divergence_of_models_that_are_sure_is_finite():
 
 # limits --------------------------------------------------------------------------------------------------------
 
-ALONE = [Ditto(proximity=0), APFL(own_share=1), APFL(own_share=1, statistics="kept"), FML(private_weight=1)]
+ALONE = [Ditto(proximity=0), APFL(own_share=1), APFL(own_share=1, statistics="mixed"), FML(private_weight=1)]
 
 
 @pytest.mark.parametrize("method", ALONE)
@@ -260,21 +261,14 @@ def test_a_meme_that_is_taught_is_another_than_fedavg_s():
         assert not same(played(FML()).models[client], played(FedAvg()).models[client])
 
 
+@pytest.mark.parametrize(("statistics", "limit"), [("mixed", FedAvg()), ("kept", SiloBN())])
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_apfl_with_nothing_of_its_own_is_fedavg(rounds):
-    method = APFL(own_share=0)
-    after, averaged = played(method, rounds), played(FedAvg(), rounds)
+def test_apfl_with_nothing_of_its_own_is_fedavg_or_with_its_own_statistics_silobn(statistics, limit, rounds):
+    method = APFL(own_share=0, statistics=statistics)
+    after, averaged = played(method, rounds), played(limit, rounds)
     for client in CLIENTS:
         assert same(evaluated(method, after, client, rounds), averaged.models[client])
     assert scores(after) == scores(averaged)
-
-
-def test_apfl_with_nothing_of_its_own_but_statistics_has_fedavg_s_parameters_only():
-    method = APFL(own_share=0, statistics="kept")
-    after, averaged = played(method), played(FedAvg())
-    for client in CLIENTS:
-        found = evaluated(method, after, client)
-        assert {n for n in ENTRIES if not torch.equal(found[n], averaged.models[client][n])} == STATISTICS
 
 
 def test_a_strong_pull_keeps_ditto_near_what_was_received():
@@ -338,7 +332,7 @@ def test_gradients_counted_are_those_announced(method):
         (Ditto(), Ditto(proximity=0.1)),
         (APFL(), APFL(own_share=0.75)),
         (APFL(), APFL(adaptation=0.1)),
-        (APFL(), APFL(statistics="kept")),
+        (APFL(), APFL(statistics="mixed")),
         (FML(), FML(private_weight=0.75)),
         (FML(), FML(meme_weight=0.75)),
     ],

@@ -172,15 +172,17 @@ def traces_again():
 
 
 @functools.cache
-def mean_again():
-    traces = traces_again()
+def mean_again(temperature=1.0):
+    traces = {client: math.exp(math.log(trace) / temperature) for client, trace in traces_again().items()}
     total = math.fsum(traces.values())
     own = trained()
     return {name: sum(traces[c] / total * own[c][name].double() for c in CLIENTS) for name in BASE}
 
 
-def test_the_server_weights_by_traces_and_each_client_keeps_its_head():
-    after, mean, own = played(UNALIGNED, 1), mean_again(), trained()
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_server_weights_by_traces_and_each_client_keeps_its_head(temperature):
+    after = played(FedAS(alignment_epochs=0, temperature=temperature), 1)
+    mean, own = mean_again(temperature), trained()
     for client in CLIENTS:
         for name in BASE:
             np.testing.assert_allclose(
@@ -197,6 +199,13 @@ def test_the_log_has_traces_and_the_weights_that_they_make():
     total = math.fsum(expected.values())
     assert weights == {f"weight/{c}": pytest.approx(expected[c] / total, rel=1e-5) for c in CLIENTS}
     assert math.fsum(weights.values()) == pytest.approx(1, rel=1e-12)
+
+
+def test_a_high_temperature_weights_all_alike():
+    after, own = played(FedAS(alignment_epochs=0, temperature=1e9), 1), trained()
+    for name in BASE:
+        mean = sum(own[client][name].double() for client in CLIENTS) / 3
+        np.testing.assert_allclose(after.models["Bern"][name].double(), mean, rtol=3e-7, atol=1e-8, err_msg=name)
 
 
 def test_a_client_s_name_is_percent_encoded_in_the_log():
@@ -274,7 +283,7 @@ def differing_between_clients(name):
 # settings and cost -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changed", [{"alignment_rate": 0.1}, {"alignment_epochs": 2}])
+@pytest.mark.parametrize("changed", [{"alignment_rate": 0.1}, {"alignment_epochs": 2}, {"temperature": 2.0}])
 def test_every_setting_changes_the_result(changed):
     for client in CLIENTS:
         assert differing(played(FedAS()).models[client], played(FedAS(**changed)).models[client]) & set(PARAMETERS)

@@ -123,6 +123,7 @@ def test_an_interpolation_goes_a_random_part_of_the_way_for_each_image(b):
     np.testing.assert_allclose(restyled, fda(raw.numpy(), found), rtol=0, atol=1e-5)  # phases and all else kept
     assert shares.min() > -0.01
     assert shares.max() < 1.01
+    assert np.abs(shares[0::2] - shares[1::2]).min() > 1e-3  # also within a batch
     assert np.histogram(shares, bins=4, range=(0, 1))[0].min() >= 4  # 10 expected in each quarter
 
 

@@ -216,5 +216,7 @@ def test_negative_epochs_are_refused():
 
 
 def test_it_says_what_becomes_of_batch_norm():
-    assert FedRep().policies()["batch_norm"] == "parameters averaged, statistics averaged"
-    assert "last decoder stage kept at the client" in FedRep(personal="last_decoder").policies()["batch_norm"]
+    assert FedRep().policies()["batch_norm"] == "parameters and statistics averaged"
+    for method in (FedRep(personal="last_decoder"), FedPer(personal="last_decoder")):
+        said = "parameters and statistics kept at the client in dec2.1 and averaged elsewhere"
+        assert method.policies()["batch_norm"] == said

@@ -143,10 +143,13 @@ def test_a_negative_number_of_rounds_is_refused():
         LGFedAvg(fedavg_rounds=-1)
 
 
+NORMS_OF_THE_ENCODER = "enc1.1, enc2.1, enc3.1, enc4.1"
+
+
 @pytest.mark.parametrize(
     ("personal", "said"),
     [
-        ("encoder", "parameters and statistics kept at the client in the encoder, averaged in the decoder"),
+        ("encoder", f"parameters and statistics kept at the client in {NORMS_OF_THE_ENCODER} and averaged elsewhere"),
         ("body", "parameters and statistics kept at the client"),
         ("none", "parameters and statistics averaged"),
     ],

@@ -17,6 +17,25 @@ NAMES = [cls.name for cls in METHODS]
 PUBLISHED = [cls for cls in METHODS if cls.year]
 LINK = re.compile(r"https://(arxiv\.org/abs/\d{4}\.\d{5}|doi\.org/10\.\S+)")
 CHANGED = {
+    "ditto": {"proximity": 0.1},
+    "apfl": {"own_share": 0.75, "adaptation": 0.1, "statistics": "mixed"},
+    "fml": {"private_weight": 0.75, "meme_weight": 0.25},
+    "iopfl": {"memory": 0.5},
+    "harmofl": {"normalize": False, "beta": 0.05, "perturbation": 0.1},
+    "feddg": {
+        "beta": 0.05,
+        "interpolation": "swap",
+        "inner_step": 1e-2,
+        "inner_clip": 10.0,
+        "outer": 0.5,
+        "contrast": 0.2,
+        "temperature": 0.1,
+        "edge": 2,
+        "surroundings": 3,
+    },
+    "fedrep": {"personal": "last_decoder", "head_epochs": 2},
+    "lgfedavg": {"personal": "body", "fedavg_rounds": 3},
+    "fedbabu": {"tuning_epochs": 2, "tuned": "head"},
     "finetune": {"tuning_epochs": 3},
     "fedper": {"personal": "last_decoder"},
     "resfim": {
@@ -68,8 +87,8 @@ def test_it_says_what_becomes_of_batch_norm_and_how_clients_are_weighted(cls):
 
 def test_the_policy_for_batch_norm_is_what_is_shared():
     policies = {cls.name: cls().policies()["batch_norm"] for cls in METHODS}
-    assert policies["fedavg"] == "parameters averaged, statistics averaged"
-    assert policies["fedbn"] == "parameters kept at the client, statistics kept at the client"
+    assert policies["fedavg"] == "parameters and statistics averaged"
+    assert policies["fedbn"] == "parameters and statistics kept at the client"
     assert policies["siobn"] == "parameters averaged, statistics kept at the client"
 
 

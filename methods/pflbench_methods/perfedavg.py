@@ -1,0 +1,135 @@
+"""Per-FedAvg (Fallah et al., 2020), first order: a shared model that one gradient step makes personal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pflbench.api import Client, Family, Loss, Message, TaskCard, pick
+from pflbench_methods.fedavg import FedAvg
+
+_KEPT = "adapted"  # in client.state
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class PerFedAvg(FedAvg):
+    """FedAvg, except that clients minimize the loss after a plain gradient step, and evaluate the model after one.
+
+    Every step of training draws two batches: w' = w - inner_rate x grad loss(w; first), and the gradient of
+    loss(w'; second) is used as if it were that of w: first order, the Hessian is left out. The original takes it with a
+    plain step of .001 (beta); here the recipe's Adam takes it, as in every method. The second batches are those of
+    FedAvg; the first are the same images in another order, so that an epoch takes two gradients per image.
+
+    What is evaluated is a copy of the shared model after ``adaptation_steps`` steps of ``inner_rate`` along the
+    gradient of the loss of all training images, where the original takes one batch: that is less noisy, and its cost
+    does not depend on the batch size. It is made in those rounds only that may be selected (the second half); before,
+    the shared model is evaluated. Public code (of pFedMe) adapts on a batch of test data; here
+    none is seen. Clients are weighted by training images, where the original takes all alike.
+
+    * ``inner_rate``: TODO
+
+    Batch-norm statistics: those of the passes at w' on the second batches are kept and averaged, because a model
+    that has taken a step is what is evaluated; the passes at w leave no trace. The copy's go on with its client's: the
+    passes of adapting move them, one per batch and step, which personalizes even at an ``inner_rate`` of 0.
+    Fallah, Mokhtari, Ozdaglar: Personalized Federated Learning with Theoretical Guarantees: A Model-Agnostic
+    Meta-Learning Approach. NeurIPS 2020. https://arxiv.org/abs/2002.07948
+    """
+
+    name: ClassVar[str] = "perfedavg"
+    title: ClassVar[str] = "Per-FedAvg"
+    aliases: ClassVar[tuple[str, ...]] = ("per-fedavg",)
+    citation: ClassVar[str] = (
+        "Fallah et al.: Personalized Federated Learning with Theoretical Guarantees: A Model-Agnostic Meta-Learning "
+        "Approach. NeurIPS 2020. https://arxiv.org/abs/2002.07948"
+    )
+    in_paper: ClassVar[bool] = False
+    family: ClassVar[Family] = "personalized"
+    year: ClassVar[int | None] = 2020
+    travels: ClassVar[str] = "all weights and batch-norm statistics, every round"
+
+    inner_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01  # alpha
+    adaptation_steps: Annotated[int, Field(ge=0)] = 1
+
+    def client_update(self, client: Client) -> Message:
+        """Train on pairs of batches, and send the shared entries."""
+        first = _another_order(client)
+        aside = {name: value.clone() for name, value in client.model.named_buffers()}
+
+        def objective(model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
+            return loss_after_a_step(model, aside, client.loss, self.inner_rate, next(first), (images, masks))
+
+        client.fit(objective=objective, passes=2)
+        return pick(client.model.state_dict(), self.shared(client.model))
+
+    def client_receive(self, client: Client, message: Message) -> None:
+        """Take in the mean; where this round may be selected, adapt a copy of it to the client's training images."""
+        super().client_receive(client, message)
+        if not client.recipe.selects_from(client.round):
+            return
+        adapted = client.new_model(client.model.state_dict())
+        for _ in range(self.adaptation_steps):
+            _descend(client, adapted, self.inner_rate)
+        client.state[_KEPT] = dict(adapted.state_dict())
+
+    def personal_model(self, client: Client) -> nn.Module:
+        """Return the adapted copy, or the shared model where there is none yet."""
+        adapted = client.state.get(_KEPT)
+        return client.new_model(adapted) if adapted else client.model
+
+    def extra_gradients(self, task: TaskCard) -> dict[str, int]:
+        """Return the gradients at the shared weights, and those of adapting, on average over the rounds."""
+        adapted_rounds = task.rounds // 2 + 1  # those that may be selected
+        return {
+            client: count * task.epochs + -(-count * self.adaptation_steps * adapted_rounds // task.rounds)
+            for client, count in task.clients.items()
+        }
+
+    def policies(self) -> dict[str, str]:
+        """Say that the evaluated copy's statistics are its client's."""
+        return {**super().policies(), "batch_norm": "parameters and statistics averaged, then adapted at the client"}
+
+
+def loss_after_a_step(
+    model: nn.Module, aside: Mapping[str, Tensor], loss: Loss, rate: float, first: Batch, second: Batch
+) -> Tensor:
+    """Return the loss on the second batch at w' = w - rate grad loss(w; first batch).
+
+    The step is a constant, so the gradient with respect to w is that at w' (first order: the Hessian is left out).
+    The pass at w updates the buffers ``aside``, the one at w' those of the model.
+    """
+    weights = dict(model.named_parameters())
+    images, masks = first
+    value = loss(functional_call(model, dict(aside), (images,)), masks)
+    gradients = torch.autograd.grad(value, list(weights.values()))
+    moved = torch._foreach_add(list(weights.values()), gradients, alpha=-rate)
+    images, masks = second
+    return loss(functional_call(model, dict(zip(weights, moved, strict=True)), (images,)), masks)
+
+
+def _another_order(client: Client) -> Iterator[Batch]:
+    """Yield the training batches in another order than ``fit``, as asked for after it has drawn its own."""
+    yield from client.batches()
+
+
+def _descend(client: Client, model: nn.Module, rate: float) -> None:
+    """Take one step along the gradient of the loss of all training images, each seen once."""
+    weights: list[Tensor] = [*model.parameters()]
+    total = [torch.zeros_like(value) for value in weights]
+    losses = []
+    for images, masks in client.batches(1):
+        with client.autocast():
+            logits = model(images)
+        value = client.loss(logits, masks)
+        torch._foreach_add_(total, torch.autograd.grad(value, weights), alpha=len(images) / client.samples)
+        client.gradients += len(images)
+        losses.append(value.detach())
+    with torch.no_grad():
+        torch._foreach_add_(weights, total, alpha=-rate)
+    client.losses.append(float(torch.stack(losses).mean()))
