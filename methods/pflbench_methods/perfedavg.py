@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pflbench.api import Client, Family, Loss, Message, TaskCard, pick
+from pflbench.api import Client, Family, Loss, Message, TaskCard, load, pick, statistics_keys
 from pflbench_methods.fedavg import FedAvg
+from pflbench_methods.running import estimate_statistics
 
 _KEPT = "adapted"  # in client.state
 Batch = tuple[Tensor, Tensor]
@@ -56,6 +57,7 @@ class PerFedAvg(FedAvg):
 
     inner_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01  # alpha
     adaptation_steps: Annotated[int, Field(ge=0)] = 1
+    statistics: Literal["own", "averaged"] = "own"
 
     def client_update(self, client: Client) -> Message:
         """Train on pairs of batches, and send the shared entries."""
@@ -76,6 +78,10 @@ class PerFedAvg(FedAvg):
         adapted = client.new_model(client.model.state_dict())
         for _ in range(self.adaptation_steps):
             _descend(client, adapted, self.inner_rate)
+        if self.statistics == "own":
+            estimate_statistics(client, adapted)
+        else:
+            load(adapted, pick(message, statistics_keys(adapted)))
         client.state[_KEPT] = dict(adapted.state_dict())
 
     def personal_model(self, client: Client) -> nn.Module:
@@ -92,8 +98,9 @@ class PerFedAvg(FedAvg):
         }
 
     def policies(self) -> dict[str, str]:
-        """Say that the evaluated copy's statistics are its client's."""
-        return {**super().policies(), "batch_norm": "parameters and statistics averaged, then adapted at the client"}
+        """Say whose statistics the evaluated copy has."""
+        words = {"own": "then estimated anew at the client", "averaged": "and kept so while parameters adapt"}
+        return {**super().policies(), "batch_norm": f"parameters and statistics averaged, {words[self.statistics]}"}
 
 
 def loss_after_a_step(

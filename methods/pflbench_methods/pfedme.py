@@ -28,6 +28,7 @@ from pflbench.api import (
     weighted_mean,
 )
 from pflbench_methods.fedavg import FedAvg
+from pflbench_methods.running import estimate_statistics
 
 _PERSONAL = "theta"  # in client.state
 _SHARED = "parameters"  # in server.state
@@ -98,6 +99,7 @@ class PFedMe(FedAvg):
                 torch._foreach_lerp_(copy, theta, self.proximity * self.outer_rate)
             client.gradients += self.inner_steps * len(images)
         client.losses.append(_finite_mean(losses))
+        estimate_statistics(client, personal)
         load(client.model, pick(personal.state_dict(), statistics_keys(personal)))
         client.state[_PERSONAL] = dict(personal.state_dict())
         return pick(client.model.state_dict(), self.shared(client.model))

@@ -200,19 +200,21 @@ def server_at(round, state):
     return Server(round, "update", SHARES, state, setting())
 
 
-def test_two_rounds_at_the_server_are_those_in_float64():
-    method, state = PFedLA(hidden=20, learning_rate=0.1), {"networks": networks()}
-    first, second = models_of(3)
+def test_three_rounds_at_the_server_are_those_in_float64():
+    method, state = PFedLA(hidden=20, learning_rate=0.02), {"networks": networks()}
     own = {client: Network(network, i) for i, (client, network) in enumerate(state["networks"].items())}
-    for round, inbox in ((1, first), (2, second)):
+    before = None
+    for round in (1, 2, 3):
+        inbox = models_of(round)[0]
         outbox = method.server_update(server_at(round, state), inbox)
-        if round == 2:
-            for client, network in own.items():
-                network.distance(first, inbox[client]).backward()
-                torch.optim.SGD(network.parameters(), lr=0.1).step()
-        for client in CLIENTS:
-            for name, value in own[client].mixture(inbox).items():
+        for client, network in own.items():
+            if before:
+                network.zero_grad()
+                network.distance(before, inbox[client]).backward()
+                torch.optim.SGD(network.parameters(), lr=0.02).step()
+            for name, value in network.mixture(inbox).items():
                 np.testing.assert_allclose(outbox[client][name], value.detach(), rtol=1e-5, atol=1e-6)
+        before = inbox
 
 
 def test_the_first_round_teaches_the_networks_nothing():
