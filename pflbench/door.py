@@ -28,6 +28,7 @@ def run(
     settings: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     sites: Sequence[str] | None = None,
+    public: Sequence[str] | None = None,
     data_root: str | Path | None = None,
     device: str = "auto",
     jobs: int | None = None,
@@ -44,6 +45,7 @@ def run(
     of a partitioner. ``jobs`` is the number of processes (default: one per core
     on a CPU). ``listen`` is called with every event. Trials that are finished in ``out`` are not run again.
 
+    ``public`` are sites that are no client: the server has their images, without masks.
     With ``pictures`` the test images are kept in ``out/pictures`` for the report. ``metrics`` are further scores, as
     on the command line: "hd95,cldice" or "all".
 
@@ -68,6 +70,7 @@ def run(
         settings=dict(settings or {}),
         sweep=dict(sweep or {}),
         sites=tuple(sites) if sites else None,
+        public=tuple(public) if public else None,
         data_root=Path(data_root) if data_root else None,
         device=device,
         out=Path(out),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from short_federation import ENTRIES, PARAMETERS, SIDE, SIZES, STATISTICS, WIDTH, cases, played, setting
 from test_controls import CLIENTS, assert_same_models, plain
+from test_running import statistics_by_hand
 from torch import nn
 from torch.nn import functional as F
 
@@ -131,7 +132,9 @@ def test_two_rounds_of_a_client_are_those_computed_by_hand(alpha):
         client = a_client("Bern", 5, round, "receive", memory, toy())
         method.client_receive(client, {n: v.clone() for n, v in sent.items()})
         draws = a_client("Bern", 5, round, "receive", Memory(toy().new_model()), toy())
-        assert_close(memory.state["adapted"], adapted_by_hand(model, draws.batches(1), alpha, 5), 2e-5)
+        adapted = adapted_by_hand(model, draws.batches(1), alpha, 5)
+        adapted.load_state_dict(statistics_by_hand(adapted, draws.batches(1)), strict=False)
+        assert_close(memory.state["adapted"], adapted, 2e-5)
         assert_close(memory.model.state_dict(), model, 1e-5)
 
 
@@ -144,6 +147,7 @@ def test_adapting_takes_steps_along_the_gradient_of_all_training_images(steps):
     draws, model = a_client("Oslo", 4, 2, "receive", Memory(toy().new_model()), toy()), toy().new_model().double()
     for _ in range(steps):
         model = adapted_by_hand(model, draws.batches(1), 0.3, 4)
+    model.load_state_dict(statistics_by_hand(model, draws.batches(1)), strict=False)
     assert_close(memory.state["adapted"], model, 2e-6)
     assert max((memory.state["adapted"][n] - start[n]).abs().max() for n in PARAMETERS) > 1e-2
     assert all(torch.equal(memory.model.state_dict()[n], start[n]) for n in ENTRIES)
@@ -164,10 +168,10 @@ def test_after_a_round_everybody_has_the_mean_by_images():
 # limits --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("settings", [{}, {"adaptation_steps": 0}, {"statistics": "averaged"}])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_without_an_inner_rate_it_is_fedavg_statistics_and_counters_included(steps, seed):
-    one = played(PerFedAvg(inner_rate=0.0, adaptation_steps=steps), 3, seed=seed)
+def test_without_an_inner_rate_the_shared_model_is_fedavg_s_statistics_and_counters_included(settings, seed):
+    one = played(PerFedAvg(inner_rate=0.0, **settings), 3, seed=seed)
     assert_same_models(one, played(FedAvg(), 3, seed=seed))
 
 
@@ -190,11 +194,20 @@ def test_without_an_inner_rate_the_evaluated_copy_has_other_statistics_alone():
         assert {n for n in ENTRIES if not torch.equal(adapted[n], after.models[name][n])} == STATISTICS
 
 
-def test_without_adaptation_the_shared_model_is_evaluated():
-    after = played(PerFedAvg(inner_rate=0.3, adaptation_steps=0))
+@pytest.mark.parametrize("unmoved", [{"inner_rate": 0.0}, {"inner_rate": 0.3, "adaptation_steps": 0}])
+def test_a_copy_that_does_not_move_is_the_shared_model_where_its_statistics_are_the_averaged(unmoved):
+    after = played(PerFedAvg(**unmoved, statistics="averaged"))
     for name in CLIENTS:
         adapted = after.kept[name]["state"]["adapted"]
-        assert all(torch.equal(adapted[n], after.models[name][n]) for n in adapted)
+        assert all(torch.equal(adapted[n], after.models[name][n]) for n in ENTRIES)
+
+
+def test_a_copy_that_moves_keeps_the_averaged_statistics_where_told_so():
+    after = played(PerFedAvg(inner_rate=0.3, statistics="averaged"))
+    for name in CLIENTS:
+        adapted = after.kept[name]["state"]["adapted"]
+        assert {n for n in STATISTICS if not torch.equal(adapted[n], after.models[name][n])} == set()
+        assert not torch.equal(adapted["final.weight"], after.models[name]["final.weight"])
 
 
 @pytest.mark.parametrize("changed", [{"inner_rate": 0.1}, {"inner_rate": 0.3, "adaptation_steps": 2}])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from short_federation import ENTRIES, PARAMETERS, SIZES, STATISTICS, cases, played, setting
 from test_controls import CLIENTS, plain
+from test_running import statistics_by_hand
 from torch.nn import functional as F
 
 from pflbench.api import TaskCard, UsageError
@@ -53,7 +54,9 @@ def test_many_steps_reach_the_proximal_point():
 
 
 def batches_of(name, round, epochs, toy, data):
-    return list(Client(name, round, "update", data, Memory(toy.new_model()), toy).batches(epochs))
+    """Return what a client trains on, and then the batches of its statistics."""
+    client = Client(name, round, "update", data, Memory(toy.new_model()), toy)
+    return list(client.batches(epochs)), list(client.batches(1))
 
 
 def loss_by_hand(logits, masks):
@@ -62,7 +65,7 @@ def loss_by_hand(logits, masks):
     return 0.5 * F.binary_cross_entropy(p, y) + 0.5 * dice
 
 
-def round_by_hand(received, batches, round, method):
+def round_by_hand(received, batches, again, round, method):
     """Return (w, theta, statistics) of a client in float64, from the paper's lines one entry at a time."""
     model = setting().new_model().double()
     model.load_state_dict(received, strict=False)
@@ -77,9 +80,7 @@ def round_by_hand(received, batches, round, method):
                     p -= rate * (p.grad + method.proximity * (p - w[n]) + 5e-4 * p)
         for n, p in model.named_parameters():
             w[n] = w[n] - method.proximity * method.outer_rate * (w[n] - p.detach())
-    for images, _ in again:
-        record_by_hand(model, images.double())
-    theta = {n: v.clone() for n, v in mean_statistics(model, [i.double() for i, _ in again]).items()}
+    theta = {n: v.clone() for n, v in model.state_dict().items() if n in ENTRIES} | statistics_by_hand(model, again)
     return w, theta, {n: v for n, v in theta.items() if n in STATISTICS}
 
 
@@ -92,8 +93,8 @@ def test_two_rounds_are_those_computed_by_hand(method):
     for round in (1, 2):
         found = {}
         for name, count in SIZES:
-            batches = batches_of(name, round, method.epochs, toy, cases(name, count))
-            found[name] = round_by_hand(shared, batches, round, method)
+            batches, again = batches_of(name, round, method.epochs, toy, cases(name, count))
+            found[name] = round_by_hand(shared, batches, again, round, method)
         mean = {n: sum(c / 12 * (found[name][0] | found[name][2])[n] for name, c in SIZES) for n in ENTRIES}
         beta = method.server_rate
         shared = {n: mean[n] if n in STATISTICS else (1 - beta) * shared[n] + beta * mean[n] for n in ENTRIES}
@@ -141,13 +142,12 @@ def test_one_step_followed_all_the_way_is_gradient_descent():
     client, before, sent = stepped(PFedMe(proximity=4.0, outer_rate=0.25, inner_rate=0.05, inner_steps=1, epochs=2))
     model = setting().new_model(before)
     descent = torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=5e-4)
-    for images, masks in batches_of("Bern", 1, 2, setting(), cases("Bern", 5)):
+    for images, masks in batches_of("Bern", 1, 2, setting(), cases("Bern", 5))[0]:
         descent.zero_grad()
         client.loss(model(images), masks).backward()
         descent.step()
-    for n, value in model.state_dict().items():
-        if n in ENTRIES:
-            torch.testing.assert_close(sent[n], value, rtol=1e-5, atol=1e-6)
+    for n, value in model.named_parameters():
+        torch.testing.assert_close(sent[n], value.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_without_an_inner_rate_nothing_but_statistics_moves():
@@ -241,5 +241,5 @@ def test_bytes_are_those_of_fedavg():
 def test_the_loss_told_is_the_mean_over_all_steps():
     client, before, _ = stepped(PFedMe(inner_rate=0.0, inner_steps=3))
     model = setting().new_model(before)
-    losses = [client.loss(model(i), m).item() for i, m in batches_of("Bern", 1, 1, setting(), cases("Bern", 5))]
+    losses = [client.loss(model(i), m).item() for i, m in batches_of("Bern", 1, 1, setting(), cases("Bern", 5))[0]]
     assert math.isclose(client.losses[0], sum(losses) / len(losses), rel_tol=1e-6)
