@@ -43,14 +43,17 @@ class FedAS(FedAvg):
     * A feature is a pixel of the last decoder map, its class foreground or background by the mask. The loss is the
       mean squared distance of a batch's pixels of a class from the class's mean over all un-augmented images
       (previous base in evaluation mode), summed over the classes that the batch has.
+    * ``alignment_rate`` and one epoch are the original's; batches are the recipe's and augmented, as in training.
     * Trace: squared gradients of pixel cross-entropy averaged over a batch, true labels, evaluation mode, un-augmented
       images in random order, summed over batches and all parameters, head included. It grows with the number of
       batches, so a client counts by its images, too.
-    * ``alignment_rate`` and one epoch are the original's; batches are the recipe's and augmented, as in training.
+    * ``temperature``: with batch norm in evaluation mode the traces of two clients, or of two rounds, often differ a
+      hundredfold, so that a mean may be of one client alone. 1 is the original; higher ones bring the weights together.
     * In the original code all clients align one and the same model in turn; here each aligns its own copy. There, the
-      head is sent, and not used; here it is not sent.
+      head is sent, and not used; here it is not sent. There, the model is evaluated after local training; here after
+      alignment, as every method is after what it receives.
 
-    Batch-norm statistics: averaged like the weights of the base; alignment runs on, and moves, its client's.
+    Batch-norm statistics: averaged like the weights of the base; alignment runs on batches, and moves its client's.
     Yang, Huang, Ye: FedAS: Bridging Inconsistency in Personalized Federated Learning. CVPR 2024.
     https://doi.org/10.1109/CVPR52733.2024.01139
     """
@@ -103,8 +106,8 @@ class FedAS(FedAvg):
         self._align(client, prototypes)
 
     def _align(self, client: Client, prototypes: Tensor) -> None:
-        model = client.model.train()
-        base: list[Tensor] = [p for name, p in model.named_parameters() if name in self.shared(model)]
+        model, shared = client.model.train(), self.shared(client.model)
+        base: list[Tensor] = [p for name, p in model.named_parameters() if name in shared]
         for images, masks in client.batches(self.alignment_epochs):
             with client.autocast():
                 features = model.features(images)
@@ -114,7 +117,7 @@ class FedAS(FedAvg):
             client.gradients += len(images)
 
     def policies(self) -> dict[str, str]:
-        """Say that statistics move after they were averaged, and by what clients are weighted."""
+        """Say that batch norm moves on after it was averaged, and by what clients are weighted."""
         return {
             "batch_norm": "parameters and statistics averaged, then aligned at the client",
             "aggregation": "trace of the Fisher information of the trained model",

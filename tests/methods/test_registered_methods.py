@@ -48,6 +48,8 @@ CHANGED = {
         "server_rate": 0.5,
     },
     "perfedavg": {"inner_rate": 0.1, "adaptation_steps": 2, "statistics": "averaged"},
+    "fedala": {"adaptive": "last_decoder", "step": 10.0, "share": 0.5, "first_passes": 3, "passes": 2},
+    "fedas": {"alignment_rate": 0.1, "alignment_epochs": 2, "temperature": 2.0},
     "fedrep": {"personal": "last_decoder", "head_epochs": 2},
     "lgfedavg": {"personal": "body", "fedavg_rounds": 3},
     "fedbabu": {"tuning_epochs": 2, "tuned": "head"},
