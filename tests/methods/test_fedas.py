@@ -9,11 +9,11 @@ import pytest
 import torch
 from short_federation import ENTRIES, HEAD, PARAMETERS, SIZES, STAGES, STATISTICS, cases, play, played, setting
 from test_controls import ALL, assert_same_models, described, differing, entry_bytes, plain, with_header
+from test_fisher import example as seen_by_a_unet
 
 from pflbench import seeds
 from pflbench.method import TaskCard
 from pflbench.training import batches
-from pflbench.unet import UNet
 from pflbench_methods.fedas import FedAS, class_means, distance, fisher_trace
 from pflbench_methods.fedper import FedPer
 from pflbench_methods.fisher import diagonal_fisher
@@ -24,18 +24,7 @@ BASE = ALL - HEAD
 UNALIGNED = FedAS(alignment_epochs=0)
 
 
-def example(count=5, side=16, seed=0, dtype=torch.float64):
-    """Return a UNet that has seen data, and images with masks."""
-    rng = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = UNet(3, 4)
-    images = torch.rand((count, 3, side, side), generator=rng)
-    masks = (torch.rand((count, 1, side, side), generator=rng) < 0.3).float()
-    with torch.no_grad():
-        for _ in range(5):
-            model.train()(torch.rand((4, 3, side, side), generator=rng) * 0.7)
-    return model.to(dtype), images.to(dtype), masks.to(dtype)
+example = functools.partial(seen_by_a_unet, dtype=torch.float64)
 
 
 def in_twos(*tensors):
