@@ -10,7 +10,7 @@ from pflbench.recipe import Recipe
 from pflbench.release import Download, Files, Found, Item
 from pflbench.sites import Client, Server
 from pflbench.store import Store, StoredFile, StoredSite
-from pflbench.training import Loss, Objective
+from pflbench.training import Batch, Loss, Objective, Penalty
 from pflbench.unet import UNet
 from pflbench.weights import (
     Weights,
@@ -29,6 +29,7 @@ from pflbench.weights import (
 )
 
 __all__ = [
+    "Batch",
     "Case",
     "Client",
     "DataError",
@@ -45,6 +46,7 @@ __all__ = [
     "Objective",
     "Outbox",
     "Partitioner",
+    "Penalty",
     "Pixels",
     "Recipe",
     "Server",

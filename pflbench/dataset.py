@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pflbench.release import Download, Files, Found
 from pflbench.settings import Settings
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]  # bytes, as images and masks are stored
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Dataset(Settings):
     """A dataset: frozen settings, an index of cases, and a reader.
 
     Subclasses are frozen dataclasses; their fields are options a user may set
-    (``--set vessel.label=union``), ``root`` apart. Every class constant below without a default must be given.
+    (``--set vessel.chase_labels=union``), ``root`` apart. Every class constant below without a default must be given.
     """
 
     root: Path | None = field(default=None, compare=False, metadata={"setting": False})

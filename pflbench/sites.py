@@ -66,7 +66,8 @@ class Client:
     and client), ``device``, ``model`` (kept, and evaluated unless ``personal_model`` says otherwise), ``state``
     (kept, private), ``briefing`` (the server's reply to the setup; read-only), ``images`` N x C x H x W in
     [0, 1] and ``masks`` N x 1 x H x W in {0, 1} (float32), ``recipe``, ``loss`` (the training loss), ``log``
-    (numbers for the report), ``gradients`` (per-image gradients so far in this step; add your own).
+    (numbers for the report), ``gradients`` (per-image gradients so far in this step; add your own), ``losses``
+    (mean losses of the step's trainings; the report shows their mean; add your own).
     """
 
     def __init__(self, name: str, round: int, stage: str, data: TrainingData, memory: Memory, setting: Setting) -> None:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pflbench.errors import TrialFailed
 
-Weights = dict[str, Tensor]
+Weights = dict[str, Tensor]  # entry, named as in state_dict() -> its value
 # by type: a search for "bn" in the name finds none of the shared UNet's normalization layers
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 

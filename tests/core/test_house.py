@@ -99,6 +99,7 @@ def test_every_file_says_what_it_is_for():
 
 def test_the_public_api_is_this():
     assert api.__all__ == [
+        "Batch",
         "Case",
         "Client",
         "DataError",
@@ -115,6 +116,7 @@ def test_the_public_api_is_this():
         "Objective",
         "Outbox",
         "Partitioner",
+        "Penalty",
         "Pixels",
         "Recipe",
         "Server",
