@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import inspect
-import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from from_code import WRITTEN, prose, row, settings, write
 
 from pflbench.api import Method, UNet, keys, norm_keys, statistics_keys
 from pflbench.plugins import registry
@@ -22,10 +20,12 @@ FAMILIES = {
     "general": "General: one model for everybody",
     "personalized": "Personalized: a model for each client",
 }
-INTRODUCTION = """# Methods
+INTRODUCTION = f"""{WRITTEN}
 
-Written by `make docs` from the code; do not edit. `pflbench list methods` prints the same facts, and
-`--set NAME.SETTING=VALUE` changes a setting.
+# Methods
+
+`--methods NAME,NAME` chooses, `--set NAME.SETTING=VALUE` changes a setting, and `pflbench list methods` prints what
+stands here. One of your own: [Your first method](first-method.md), [the hook](hooks/methods.md).
 """
 ABOUT_COSTS = """## What a round costs
 
@@ -46,7 +46,7 @@ h = {h} parameters of the head, a = {a:,} scales and shifts of batch norm; a num
 
 def page() -> str:
     """Return the page as Markdown."""
-    return "\n".join([INTRODUCTION, *_costs(), *_families()]).rstrip() + "\n"
+    return "\n".join([INTRODUCTION, *_costs(), *families()]).rstrip() + "\n"
 
 
 def methods() -> list[type[Method]]:
@@ -76,11 +76,11 @@ def _costs() -> Iterator[str]:
     yield ABOUT_COSTS.format(**sizes, mb=4 * sizes["P"] / 1e6)
     headings = ["method", "sent up", "lit.", "sent down", "lit.", "once", "gradients", "lit.", "at server"]
     headings += ["kept at client", "kept at server"]
-    yield _row(headings)
-    yield _row(["---"] * len(headings))
+    yield row(headings)
+    yield row(["---"] * len(headings))
     for cls in methods():
         cost, lit = cost_of(cls()), literature.get(cls.name, {"up": "", "down": "", "gradients": ""})
-        yield _row([
+        yield row([
             f"[{cls.title}](#{cls.name})", _up(cls, cost, sizes), lit["up"], _sent(cost.down, sizes),
             lit["down"], f"{cost.once:,.0f} B" if cost.once else "", f"{cost.gradients:.2f}", lit["gradients"],
             f"{cost.server_gradients:.2f}" if cost.server_gradients else "", *_kept(cost, sizes["P"]),
@@ -119,7 +119,8 @@ def in_letters(numbers: int, sizes: dict[str, int]) -> str:
     return f"{numbers:,}"
 
 
-def _families() -> Iterator[str]:
+def families() -> Iterator[str]:
+    """Yield what stands behind the table of costs: every method, family by family."""
     for family, title in FAMILIES.items():
         yield f"## {title}\n"
         for cls in methods():
@@ -130,32 +131,15 @@ def _families() -> Iterator[str]:
 def _method(cls: type[Method]) -> Iterator[str]:
     year = f", {cls.year}" if cls.year else ""
     yield f'<a id="{cls.name}"></a>\n\n### {cls.title} (`{cls.name}`{year})\n'
-    yield f"{inspect.getdoc(cls)}\n"
+    yield f"{prose(cls)}\n"
     policies = cls().policies()
     yield f"- Leaves the hospital: {cls.travels}."
     yield f"- Batch norm: {policies['batch_norm']}."
     yield f"- Clients are weighted by: {policies['aggregation']}."
     serves = "yes" if vars(cls).get("newcomers") else "no"
     yield f"- Serves a hospital that never trains: {serves}.\n"
-    if cls.setting_names():
-        yield _row(["setting", "default", "may be", ""])
-        yield _row(["---"] * 4)
-        for name in cls.setting_names():
-            yield _row([f"`{cls.name}.{name}`", f"`{getattr(cls, name)}`", cls.allowed(name), _comment(cls, name)])
-        yield ""
-
-
-def _comment(cls: type[Method], name: str) -> str:
-    """Return the comment behind a field, in the class that declares it."""
-    owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
-    found = re.search(rf"^    {name}: [^#\n]*#\s*(.+)$", inspect.getsource(owner), re.MULTILINE)
-    return found.group(1) if found else ""
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    yield from settings(cls)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
-    print(f"{PAGE.relative_to(HERE.parent)} is written.", file=sys.stderr)
+    write(PAGE.name, page())

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pflbench.cli_check import check_command
 from pflbench.cli_data import data
+from pflbench.cli_new import new_command
 from pflbench.cli_report import compare_command, report_command
 from pflbench.version import __version__
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pflbench.plan import Plan, Request
+    from pflbench.plugins import Registry
+    from pflbench.results import Trial
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -49,16 +53,14 @@ def call(arguments: Sequence[str]) -> int:
 
 def _explained(error: Exception, arguments: Sequence[str]) -> int:
     """Print the sentence of an error that a user can mend and return its code; others are raised."""
-    from click.exceptions import Abort, ClickException
-
     from pflbench.errors import UsageError
     from pflbench.results import ResultsError
 
     # typer may bring its own copy of click: its errors are known by what they can do
-    if isinstance(error, ClickException) or hasattr(error, "format_message"):
+    if hasattr(error, "format_message"):
         error.show()  # type: ignore[attr-defined]
         return USAGE
-    if isinstance(error, Abort) or type(error).__name__ == "Abort":
+    if type(error).__name__ == "Abort":
         return _interrupted(arguments)
     if isinstance(error, (UsageError, ResultsError)):
         print(f"pflbench: {error}", file=sys.stderr)
@@ -79,6 +81,11 @@ def _version(asked: bool) -> None:
 
 
 app.add_typer(data, name="data")
+
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="A Python file with methods of your own; may be given again."),
+]
 
 
 @app.callback()
@@ -132,6 +139,10 @@ def run(
     pictures: Annotated[
         bool, typer.Option(help="Keep test images beside the results (out/pictures), for the report to show.")
     ] = True,
+    plugin: PluginFiles = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop where an installed plugin cannot be loaded, instead of warning.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="List the trials and the estimated time; train nothing.")
     ] = False,
@@ -139,13 +150,11 @@ def run(
     """Run methods x seeds on a dataset. Finished trials are kept, interrupted ones go on."""
     from pflbench.matrix import default_jobs, pending
     from pflbench.plan import Request, make_plan, parse_seeds, parsed_settings
-    from pflbench.plugins import registry
     from pflbench.scoring import chosen
     from pflbench.terminal import print_plan
 
     console = _console()
-    for problem in registry().problems:
-        console.print(f"Warning: {problem}", markup=False, style="yellow")
+    registry = _registry(plugin, strict)
     request = Request(
         methods=tuple(_listed(methods)),
         dataset=dataset,
@@ -163,7 +172,7 @@ def run(
         pictures=pictures,
     )
     more = chosen(metrics)
-    made = make_plan(_with_command(request, preset), registry())
+    made = make_plan(_with_command(request, preset, plugin or []), registry)
     _announce(made, console)
     todo = pending(made)
     processes = jobs or default_jobs(made)
@@ -173,6 +182,19 @@ def run(
     return _run(made, processes, more, console)
 
 
+def _registry(files: list[Path] | None, strict: bool = False) -> Registry:
+    """Return what is installed and what the files provide; name what could not be loaded, or refuse it."""
+    from pflbench.errors import UsageError
+    from pflbench.plugins import with_files
+
+    found = with_files(files or [])
+    if strict and found.problems:
+        raise UsageError(f"{' '.join(found.problems)} Mend it or uninstall it, or leave out --strict.")
+    for problem in found.problems:
+        print(f"Warning: {problem}", file=sys.stderr)
+    return found
+
+
 def _run(made: Plan, jobs: int, metrics: Sequence[str], console: Console) -> int:
     from pflbench.matrix import run_plan
     from pflbench.measuring import measure
@@ -180,24 +202,31 @@ def _run(made: Plan, jobs: int, metrics: Sequence[str], console: Console) -> int
     from pflbench.terminal import print_summary
 
     console.print(
-        f"{len(made.trials)} trials in {jobs} process{'es' if jobs > 1 else ''}; results in {made.out}/",
+        f"{_count(made.trials, 'trial')} in {jobs} process{'es' if jobs > 1 else ''}; results in {made.out}/",
         markup=False,
     )
     with Display(len(made.trials), console) as display:
         trials = run_plan(made, jobs, display)
     failed = [trial for trial in trials if trial.state == "failed"]
-    for trial in failed:
-        console.print(
-            f"FAILED {trial.id}: {(trial.error or {}).get('sentence')}",
-            markup=False,
-            style="red",
-            soft_wrap=True,
-        )
+    _print_failed(failed, made.out, console)
     for sentence in measure(trials, metrics):
         console.print(sentence, markup=False, style="yellow", soft_wrap=True)
     print_summary(trials, console)
     console.print(f"Report: pflbench report {made.out} --out report", markup=False)
     return FAILED if failed else DONE
+
+
+def _count(things: Sequence[Any], word: str) -> str:
+    return f"{len(things)} {word}" if len(things) == 1 else f"{len(things)} {word}s"
+
+
+def _print_failed(failed: Sequence[Trial], out: Path, console: Console) -> None:
+    for trial in failed:
+        sentence = f"FAILED {trial.id}: {(trial.error or {}).get('sentence')}"
+        console.print(sentence, markup=False, style="red", soft_wrap=True)
+    if failed:
+        where = f"The whole traceback is in {out / failed[0].id / 'trial.json'}; the same command tries again."
+        console.print(where, markup=False, style="red", soft_wrap=True)
 
 
 def _console() -> Console:
@@ -216,7 +245,7 @@ def _sweeps(texts: Sequence[str]) -> dict[str, list[Any]]:
     return {key: [parse_value(part) for part in value.split(",") if part.strip()] for key, value in map(setting, texts)}
 
 
-def _with_command(request: Request, preset: str | None) -> Request:
+def _with_command(request: Request, preset: str | None, plugins: Sequence[Path]) -> Request:
     """Add the command that gives these numbers again, without what says where things lie here."""
     import dataclasses
 
@@ -234,6 +263,8 @@ def _with_command(request: Request, preset: str | None) -> Request:
     parts += ["--preset", preset] if preset else []
     parts += ["--device", request.device] if request.device != "auto" else []
     parts += ["--sites", ",".join(request.sites)] if request.sites else []
+    for path in plugins:
+        parts += ["--plugin", str(path)]
     for key, value in request.settings.items():
         parts += ["--set", f"{key}={value}"]
     for key, values in request.sweep.items():
@@ -257,6 +288,8 @@ def _announce(made: Plan, console: Console) -> None:
         )
 
 
+app.command(name="new")(new_command)
+app.command(name="check")(check_command)
 app.command(name="report")(report_command)
 app.command(name="compare")(compare_command)
 
@@ -264,13 +297,14 @@ app.command(name="compare")(compare_command)
 @app.command(name="list")
 def list_(
     what: Annotated[str, typer.Argument(help="methods, datasets, partitioners or plugins.")],
+    plugin: PluginFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
-    """List what is installed."""
+    """List what is installed, and what plugin files provide."""
     from pflbench.listing import listing
     from pflbench.terminal import print_rows
 
-    rows = listing(what)
+    rows = listing(what, _registry(plugin))
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return DONE

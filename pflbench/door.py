@@ -35,12 +35,14 @@ def run(
     out: str | Path = "runs",
     pictures: bool = True,
     metrics: str = "dice",
+    plugins: Sequence[str | Path] = (),
     listen: Listener | None = None,
 ) -> pd.DataFrame:
     """Run methods x seeds on a dataset and return the tidy frame of test scores.
 
-    ``methods`` are names, "all", "paper", or Method values of your own (these run in this process). ``seeds``
-    is a number of seeds or a list of them. ``settings`` and ``sweep`` are as on the command line:
+    ``methods`` are names, "all", "paper", or Method values of your own (these run in this process). ``plugins`` are
+    Python files that define further methods, datasets or partitioners. ``seeds`` is a number of seeds or a list of
+    them. ``settings`` and ``sweep`` are as on the command line:
     ``{"recipe.rounds": 20, "resfim.delta": 0.2}``. ``split`` is a file that ``pflbench data show`` wrote, instead
     of a partitioner. ``jobs`` is the number of processes (default: one per core
     on a CPU). ``listen`` is called with every event. Trials that are finished in ``out`` are not run again.
@@ -55,7 +57,7 @@ def run(
     from pflbench.matrix import default_jobs, run_plan
     from pflbench.measuring import measure
     from pflbench.plan import Request, make_plan, numbered_seeds
-    from pflbench.plugins import registry
+    from pflbench.plugins import with_files
     from pflbench.scoring import chosen
 
     wanted = [methods] if isinstance(methods, str) else list(methods)
@@ -78,7 +80,10 @@ def run(
         command="pflbench.run(...)",
     )
     more = chosen(metrics)
-    plan = make_plan(request, registry())
+    registry = with_files(plugins)
+    for problem in registry.problems:
+        warnings.warn(problem, stacklevel=2)
+    plan = make_plan(request, registry)
     if plan.banner:
         warnings.warn(plan.banner, stacklevel=2)
     trials = run_plan(plan, jobs or default_jobs(plan), listen or (lambda event: None))

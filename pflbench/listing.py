@@ -7,20 +7,25 @@ from typing import Any
 
 from pflbench.dataset import Dataset
 from pflbench.errors import unknown
+from pflbench.faults import described
 from pflbench.method import Method, TaskCard
 from pflbench.partition import Partitioner
-from pflbench.plugins import Plugin, registry
+from pflbench.plugins import Plugin, Registry, registry
 from pflbench.settings import Settings
 
 
-def listing(what: str) -> list[dict[str, Any]]:
-    """Return rows for "methods", "datasets", "partitioners" or "plugins". Raises UsageError for another word."""
+def listing(what: str, among: Registry | None = None) -> list[dict[str, Any]]:
+    """Return rows for "methods", "datasets", "partitioners" or "plugins". Raises UsageError for another word.
+
+    ``among`` is what is listed, by default everything installed.
+    """
+    among = registry() if among is None else among
     kinds = {"methods": _method, "datasets": _dataset, "partitioners": _partitioner}
     if what == "plugins":
-        return [_plugin(plugin) for plugin in registry().plugins]
+        return [_plugin(plugin) for plugin in among.plugins]
     if what not in kinds:
         raise unknown("list", what, [*kinds, "plugins"])
-    return [kinds[what](cls, plugin) for cls, plugin in registry().found[what[:-1]].values()]
+    return [kinds[what](cls, plugin) for cls, plugin in among.found[what[:-1]].values()]
 
 
 def _summary(cls: type) -> str:
@@ -52,7 +57,10 @@ _TASK = TaskCard("", {str(i): 20 for i in range(6)}, channels=3, height=256, wid
 
 def cost(cls: type[Method]) -> str:
     """Return what a round costs in per-image gradients, as a multiple of FedAvg's, at clients and at the server."""
-    extra = dict(cls().extra_gradients(_TASK))
+    try:
+        extra = dict(cls().extra_gradients(_TASK))
+    except Exception as error:  # one method that cannot say must not hide the others
+        return f"unknown: extra_gradients fails, {described(error, cls)}"
     server = extra.pop("", 0)
     training = sum(_TASK.clients.values()) * _TASK.epochs
     words = f"{1 + sum(extra.values()) / training:.2f} x the gradients of FedAvg"

@@ -11,6 +11,7 @@ from typing import Any
 from pflbench.engines import Engine
 from pflbench.engines.workers import Workers
 from pflbench.errors import UsageError
+from pflbench.faults import blamed
 from pflbench.method import Method
 from pflbench.numerics import Numerics
 from pflbench.opening import in_process
@@ -46,7 +47,9 @@ def run_plan(plan: Plan, jobs: int, listen: Listener) -> list[Trial]:
             listen({"event": "done before", "trial": trial.name})
     if jobs > 1 and not all(trial.registered for trial in todo):
         names = ", ".join(sorted({trial.method.name for trial in todo if not trial.registered}))
-        raise UsageError(f"other processes cannot find {names}, which no plugin provides; use jobs=1 or package it.")
+        raise UsageError(
+            f"other processes cannot find {names}, which no plugin provides; use jobs=1, or give its file in plugins."
+        )
     if todo:
         _decode(plan, todo, listen)
         if jobs == 1:
@@ -74,7 +77,8 @@ def _decode(plan: Plan, todo: list[PlannedTrial], listen: Listener) -> None:
 
     source = plan.source
     for height, width in {(t.spec["recipe"]["image_height"], t.spec["recipe"]["image_width"]) for t in todo}:
-        open_cache(source.dataset, source.index, source.content, height, width, report)
+        with blamed(f"the dataset {source.dataset.name}", type(source.dataset)):
+            open_cache(source.dataset, source.index, source.content, height, width, report)
 
 
 def _task(plan: Plan, trial: PlannedTrial) -> Task:
@@ -112,6 +116,7 @@ def _opening(plan: Plan, trial: PlannedTrial) -> dict[str, Any]:
         "spec": dict(trial.spec),
         "root": str(root.resolve()) if root else None,
         "split": str(split.path) if isinstance(split, Prescribed) else None,
+        "plugins": [file.plain() for file in plan.plugins],
     }
 
 

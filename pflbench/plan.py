@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pflbench import version
+from pflbench.admission import check_functions
 from pflbench.dataset import Dataset
 from pflbench.errors import UsageError, unknown
+from pflbench.faults import blamed, described, ended
 from pflbench.method import Method, TaskCard
 from pflbench.numerics import Numerics, choose
 from pflbench.partition import Partitioner, Split, split_hash
+from pflbench.plugin_files import PluginFile
 from pflbench.plugins import Plugin, Registry
 from pflbench.recipe import Recipe
 from pflbench.spec import folder_name, label, specification
@@ -70,6 +73,7 @@ class Plan:
     source: Source
     out: Path
     pictures: bool = True
+    plugins: tuple[PluginFile, ...] = ()  # files that other processes must load too
 
     @property
     def banner(self) -> str | None:
@@ -93,7 +97,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     options = settings_by_owner(request.settings)
     swept = settings_by_owner(request.sweep)
     dataset_class = registry.dataset(request.dataset)
-    dataset = locate(dataset_class, registry.dataset, request.data_root, options.pop(dataset_class.name, {}))
+    with blamed(f"the dataset {dataset_class.name}", dataset_class):
+        dataset = locate(dataset_class, registry.dataset, request.data_root, options.pop(dataset_class.name, {}))
     partitioner = open_partitioner(request, registry, options)
     recipes = recipes_of(dataset, request.preset, options.pop("recipe", {}), swept.pop("recipe", {}))
     methods = _methods(request.methods, registry, options, swept)
@@ -108,7 +113,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             trials += _trials_of_seed(source, resolved, numerics, seed, methods, request.command, skipped)
     distinct = list({trial.name: trial for trial in trials}.values())  # a sweep may come to the same twice
     ordered = sorted(distinct, key=lambda trial: request.seeds.index(trial.spec["seed"]))
-    return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out, request.pictures)
+    return Plan(tuple(ordered), tuple(dict.fromkeys(skipped)), source, request.out, request.pictures, registry.files)
 
 
 def open_partitioner(request: Request, registry: Registry, options: dict[str, dict[str, Any]]) -> Partitioner:
@@ -123,11 +128,12 @@ def open_partitioner(request: Request, registry: Registry, options: dict[str, di
 
 def open_request(request: Request, dataset: Dataset, partitioner: Partitioner) -> Source:
     """Return the data of a request: its sites shared out to clients, its public ones at the server."""
-    public = chosen_public(dataset, request.public, request.sites)
-    sites = tuple(site for site in sites_for(dataset, request.sites, partitioner) if site not in public)
-    if not sites:
-        raise UsageError(f"every site of {dataset.name} is public; leave some as clients.")
-    return open_source(dataset, sites, partitioner, public)
+    with blamed(f"{dataset.name} shared out by {partitioner.name}", type(dataset), type(partitioner)):
+        public = chosen_public(dataset, request.public, request.sites)
+        sites = tuple(site for site in sites_for(dataset, request.sites, partitioner) if site not in public)
+        if not sites:
+            raise UsageError(f"every site of {dataset.name} is public; leave some as clients.")
+        return open_source(dataset, sites, partitioner, public)
 
 
 def sites_for(dataset: Dataset, wanted: Sequence[str] | None, partitioner: Partitioner) -> tuple[str, ...]:
@@ -148,12 +154,13 @@ def _trials_of_seed(
     skipped: list[str],
 ) -> list[PlannedTrial]:
     """Return the trials of one seed; why a method cannot run is added to ``skipped``."""
-    splits = source.splits(recipe, seed)
+    with blamed(f"the partitioner {source.partitioner.name}", type(source.partitioner)):
+        splits = source.splits(recipe, seed)
     natural = card(source, recipe, splits)
     trials = []
     for method, plugin in methods:
         task = pooled_card(natural) if pools_data(method) else natural
-        reason = method.unsuitable(task) or _without_newcomers(method, task)
+        reason = _unsuitable(method, task) or _without_newcomers(method, task)
         if reason:
             skipped.append(f"{method.title} is skipped: {reason}")
             continue
@@ -170,6 +177,23 @@ def _trials_of_seed(
         about = _about(method, source, _counts(splits), command)
         trials.append(PlannedTrial(spec, about, method, task, plugin is not None))
     return trials
+
+
+def _unsuitable(method: Method, task: TaskCard) -> str | None:
+    """Return why a method cannot run on a task. Raises UsageError where it cannot say, nor what its rounds cost."""
+    reason: Any = _asked(method, "unsuitable", task)
+    if reason is not None and not isinstance(reason, str):
+        raise UsageError(f"{method.name}.unsuitable returned {reason!r}; return a sentence that says why, or None.")
+    _asked(method, "extra_gradients", task)
+    return reason
+
+
+def _asked(method: Method, function: str, *arguments: Any) -> Any:
+    """Return what a method answers before anything is trained. Raises UsageError with the line that fails."""
+    try:
+        return getattr(method, function)(*arguments)
+    except Exception as error:
+        raise UsageError(f"{method.name}.{function}: {described(error, type(method))}") from error
 
 
 def _without_newcomers(method: Method, task: TaskCard) -> str | None:
@@ -275,6 +299,7 @@ def _methods(
     found: list[tuple[Method, Plugin | None]] = []
     for entry in _expanded(wanted, registry):
         if isinstance(entry, Method):
+            _check_value(entry)
             found.append((entry, _plugin_of(type(entry), registry)))
             continue
         cls, plugin = registry.method(entry), registry.get("method", entry)[1]
@@ -282,6 +307,14 @@ def _methods(
         sweep = _pooled([swept.pop(name, {}) for name in (cls.name, *vars(cls).get("aliases", ()))])
         found += [(cls.of({**own, **choice}), plugin) for choice in _choices(sweep)]
     return list(dict.fromkeys(found))
+
+
+def _check_value(method: Method) -> None:
+    """Refuse a value of the user's own whose class would not do what it says. Raises UsageError."""
+    try:
+        check_functions(Method, type(method))
+    except UsageError as error:
+        raise UsageError(f"the method {type(method).__name__} cannot be run: {ended(str(error))}") from None
 
 
 def _pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -355,6 +388,6 @@ def _about(method: Method, source: Source, clients: list[dict[str, Any]], comman
         "method_summary": summary,
         "travels": method.travels,
         "federated": not pools_data(method),
-        **method.policies(),
+        **_asked(method, "policies"),
         "command": command,
     }

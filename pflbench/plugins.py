@@ -5,20 +5,29 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pluggy
 
 from pflbench import hookspecs
+from pflbench.admission import admit
 from pflbench.dataset import Dataset
+from pflbench.editable import installed_version
 from pflbench.errors import UsageError, unknown
-from pflbench.hookspecs import GROUP
+from pflbench.faults import described, ended, place_of, shown_path
+from pflbench.hookspecs import GROUP, check_hooks
 from pflbench.method import Method
 from pflbench.partition import Partitioner
+from pflbench.plugin_files import PluginFile, module_of
+from pflbench.settings import Settings
 
-KINDS: dict[str, type] = {"method": Method, "dataset": Dataset, "partitioner": Partitioner}
+KINDS: dict[str, type[Settings]] = {"method": Method, "dataset": Dataset, "partitioner": Partitioner}
+FILE = "file"  # the distribution of what comes from a file
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Registry:
 
     plugins: list[Plugin] = field(default_factory=list)
     found: dict[str, dict[str, tuple[type, Plugin]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    files: tuple[PluginFile, ...] = ()  # which of it another process must load from where
 
     @property
     def problems(self) -> list[str]:
@@ -81,6 +91,59 @@ def registry() -> Registry:
     return load(tuple(entry_points(group=GROUP)))
 
 
+def with_files(paths: Sequence[str | Path]) -> Registry:
+    """Return everything installed and what the files provide.
+
+    A file has the hooks of any plugin, or simply defines subclasses of Method, Dataset or Partitioner. It was
+    asked for by hand: raises UsageError where it cannot be loaded, or provides a name that is taken.
+    """
+    return of_files([PluginFile.at(path) for path in paths])
+
+
+def of_files(files: Sequence[PluginFile]) -> Registry:
+    """Return everything installed and what the files provide, if their content is what it was. Raises UsageError."""
+    installed = registry()
+    copied = {kind: dict(entries) for kind, entries in installed.found.items()}
+    result = Registry(list(installed.plugins), copied, tuple(dict.fromkeys(files)))
+    for file in result.files:
+        _add_file(file, result)
+    return result
+
+
+def from_file(path: str | Path) -> Registry:
+    """Return what one file provides, and nothing else. Raises UsageError where it cannot be loaded."""
+    file = PluginFile.at(path)
+    result = Registry(files=(file,))
+    _add_file(file, result)
+    return result
+
+
+def _add_file(file: PluginFile, result: Registry) -> None:
+    module, manager = module_of(file), _manager()
+    try:
+        hooks = _register(manager, module, file.path.stem)
+        classes = _provided(manager, module) if hooks else _defined(module)
+    except Exception as error:
+        raise UsageError(ended(f"{shown_path(file.path)}: {_reason(error, module.__name__)}")) from error
+    plugin = Plugin(file.path.stem, FILE, file.digest, hooks)
+    result.plugins.append(plugin)
+    _enter_all(classes, plugin, result)
+
+
+def _defined(module: ModuleType) -> list[tuple[str, type]]:
+    """Return the classes that a module without hooks defines, but for those that only others are built on."""
+    own = [cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == module.__name__]
+    found = []
+    for kind, expected in KINDS.items():
+        for cls in dict.fromkeys(cls for cls in own if issubclass(cls, expected)):
+            if "name" in vars(cls) or not any(issubclass(other, cls) for other in own if other is not cls):
+                admit(expected, cls)
+                found.append((kind, cls))
+    if not found:
+        raise UsageError("it provides nothing; define a subclass of Method, Dataset or Partitioner in it")
+    return found
+
+
 def load(points: tuple[EntryPoint, ...]) -> Registry:
     """Load entry points into a registry; what cannot be loaded is named and the rest works.
 
@@ -88,19 +151,21 @@ def load(points: tuple[EntryPoint, ...]) -> Registry:
     silent winner would change what a table means.
     """
     _refuse_shared_names(points)
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
+    manager = _manager()
     result = Registry()
     for point in sorted(points, key=lambda point: (_distribution(point)[0] != "pflbench", point.name)):
-        plugin, module = _load_one(manager, point)
-        result.plugins.append(plugin)
-        if module is not None:
-            _collect(manager, module, result)
+        _load_one(manager, point, result)
     return result
 
 
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
 def _distribution(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
+    return (point.dist.name if point.dist else "unknown"), installed_version(point)
 
 
 def _refuse_shared_names(points: tuple[EntryPoint, ...]) -> None:
@@ -115,68 +180,64 @@ def _refuse_shared_names(points: tuple[EntryPoint, ...]) -> None:
             )
 
 
-def _load_one(manager: pluggy.PluginManager, point: EntryPoint) -> tuple[Plugin, Any]:
-    """Import and register one plugin; return it with its module, or with its problem and None."""
+def _load_one(manager: pluggy.PluginManager, point: EntryPoint, result: Registry) -> None:
+    """Import one plugin and enter what it provides; whatever fails disables it."""
     name, (distribution, version) = point.name, _distribution(point)
     try:
         module = point.load()
-        manager.register(module, name)
-        for caller in manager.get_hookcallers(module) or []:
-            if caller.spec is None:
-                known = ", ".join(_hook_names())
-                raise UsageError(f"it implements {caller.name!r}, which is no hook; the hooks are {known}")
-        hooks = tuple(sorted(caller.name for caller in manager.get_hookcallers(module) or []))
-        return Plugin(name, distribution, version, hooks), module
+        hooks = _register(manager, module, name)
+        classes = _provided(manager, module)
+        if not hooks:
+            raise UsageError(
+                f"it implements no hook; {point.value!r} must be a module with @hookimpl above def pflbench_methods()"
+            )
     except Exception as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
-        what = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        return _broken(name, distribution, version, what), None
-
-
-def _broken(name: str, distribution: str, version: str, what: str) -> Plugin:
-    reason = " ".join(what.split())
-    problem = f"plugin {name!r} of {distribution} {version} could not be loaded ({reason})."
-    return Plugin(name, distribution, version, problem=problem)
-
-
-def _hook_names() -> list[str]:
-    return [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("pflbench_")]
-
-
-def _collect(manager: pluggy.PluginManager, module: Any, result: Registry) -> None:
-    """Call the plugin's hooks and enter what they return; a hook that fails disables its plugin."""
-    plugin = result.plugins[-1]
-    others = [other for other in manager.get_plugins() if other is not module]
-    try:
-        provided = {kind: manager.subset_hook_caller(f"pflbench_{kind}s", others)() for kind in KINDS}
-        classes = [(kind, cls) for kind, lists in provided.items() for listed in lists for cls in _listed(listed)]
-        for kind, cls in classes:
-            _check_class(kind, cls)
-    except Exception as error:
-        what = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        result.plugins[-1] = _broken(plugin.name, plugin.distribution, plugin.version, what)
+        reason = _reason(error, point.module)
+        problem = f"plugin {name!r} of {distribution} {version} could not be loaded ({reason})."
+        result.plugins.append(Plugin(name, distribution, version, problem=problem))
         return
+    plugin = Plugin(name, distribution, version, hooks)
+    result.plugins.append(plugin)
+    _enter_all(classes, plugin, result)
+
+
+def _register(manager: pluggy.PluginManager, module: Any, name: str) -> tuple[str, ...]:
+    """Register a module and return the hooks it implements. Raises UsageError for a hook that is not as specified."""
+    check_hooks(module)
+    manager.register(module, name)
+    return tuple(sorted(caller.name for caller in manager.get_hookcallers(module) or []))
+
+
+def _reason(error: Exception, module: str) -> str:
+    """Return what happened in one sentence without its full stop, with the last line of the plugin's own."""
+    sentence, place = described(error).rstrip("."), place_of(error, [module.partition(".")[0]])
+    return f"{sentence}, {place}" if place else sentence
+
+
+def _provided(manager: pluggy.PluginManager, module: Any) -> list[tuple[str, type]]:
+    """Return what a plugin's hooks provide. Raises UsageError for a class that is not as it must be."""
+    others = [other for other in manager.get_plugins() if other is not module]
+    found = []
+    for kind, expected in KINDS.items():
+        hook = f"pflbench_{kind}s"
+        for listed in manager.subset_hook_caller(hook, others)():
+            if not isinstance(listed, (list, tuple)):
+                raise UsageError(f"{hook}() returned {listed!r}, not a list of classes; return [{_named(listed)}]")
+            for cls in listed:
+                admit(expected, cls)
+                found.append((kind, cls))
+    return found
+
+
+def _named(thing: Any) -> str:
+    return thing.__name__ if inspect.isclass(thing) else "MyClass"
+
+
+def _enter_all(classes: Sequence[tuple[str, type]], plugin: Plugin, result: Registry) -> None:
     for kind, cls in classes:
         _enter(result.found[kind], kind, cls, plugin)
-
-
-def _listed(classes: Any) -> list[Any]:
-    if not isinstance(classes, (list, tuple)):
-        raise UsageError(f"a hook returned {classes!r}, not a list of classes")
-    return list(classes)
-
-
-def _check_class(kind: str, cls: Any) -> None:
-    expected = KINDS[kind]
-    if not (inspect.isclass(cls) and issubclass(cls, expected)):
-        raise UsageError(f"{cls!r} is not a subclass of {expected.__name__}")
-    if inspect.isabstract(cls):
-        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-        raise UsageError(f"{cls.__name__} lacks {lacking}")
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not name or name != name.lower():
-        raise UsageError(f"{cls.__name__}.name = {name!r} must be a lower-case string")
 
 
 def _enter(found: dict[str, tuple[type, Plugin]], kind: str, cls: Any, plugin: Plugin) -> None:
@@ -184,11 +245,16 @@ def _enter(found: dict[str, tuple[type, Plugin]], kind: str, cls: Any, plugin: P
     taken = {word: other for name, (known, other) in found.items() for word in (name, *_aliases(known))}
     for word in (cls.name, *_aliases(cls)):
         if word in taken:
-            raise UsageError(
-                f"{kind} {word!r} comes from {taken[word].distribution} and from {plugin.distribution}; "
-                "uninstall one of them."
-            )
+            first, second = _origin(taken[word]), _origin(plugin)
+            mend = "uninstall one of them" if first != second else "give one of them another name"
+            if plugin.distribution == FILE and first != second:
+                mend = "give yours another name, or leave the file out"
+            raise UsageError(f"{kind} {word!r} comes from {first} and from {second}; {mend}.")
     found[cls.name] = (cls, plugin)
+
+
+def _origin(plugin: Plugin) -> str:
+    return f"the file {plugin.name}.py" if plugin.distribution == FILE else plugin.distribution
 
 
 def _aliases(cls: type) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ from torch import Tensor
 from pflbench.engines import Engine
 from pflbench.errors import TrialFailed
 from pflbench.evaluation import Score
-from pflbench.message import Inbox, Message, Outbox, ReadOnly, check, copied, encoded_size
+from pflbench.faults import described
+from pflbench.message import Inbox, Message, Outbox, ReadOnly, check, copied, encoded_size, values
 from pflbench.method import Method
 from pflbench.metrics import dice
 from pflbench.results import TABLES
+from pflbench.returned import checked_message, kind_of, numbers
 from pflbench.sites import Server, Setting
 from pflbench.steps import Reply, Stage
 
@@ -102,17 +104,28 @@ class Federation:
         guests = [client for client in self._tested if client not in messages]
         if guests:
             messages |= dict.fromkeys(guests, self._for_newcomers(round, outbox))
-        self._deliver("receive", round, messages)
+        replies = self._deliver("receive", round, messages)
+        if round == 1:
+            self._refuse_unused(messages, replies)
         self._evaluate(round)
+
+    def _refuse_unused(self, messages: Mapping[str, Message], replies: Mapping[str, Reply]) -> None:
+        """Raise TrialFailed where everybody who was sent tensors threw them away: the ledger would not be true."""
+        sent = [client for client in self._clients if values(messages[client])]
+        alone = len(self._clients) == 1  # what comes back is what it has: nothing can change
+        if sent and not alone and not any(replies[client].used for client in sent):
+            raise TrialFailed(
+                f"{self._method.name}.client_receive, round 1: the server's message changed neither client.model nor "
+                "client.state at any client; take it in with load(client.model, message), or return {} from "
+                "server_update where nothing is to be sent."
+            )
 
     def _for_newcomers(self, round: int, outbox: Outbox) -> Message:
         """Return what guests are sent. Raises TrialFailed that names method and round."""
         try:
-            message = _ordinary(self._method.newcomer(outbox))
-            check(message)
-            return message
+            return _ordinary(checked_message(self._method.newcomer(outbox), "message"))
         except Exception as error:
-            what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
+            what = described(error, type(self._method))
             raise TrialFailed(f"{self._method.name}.newcomer, round {round}: {what}") from error
 
     def _run(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> dict[str, Reply]:
@@ -133,28 +146,29 @@ class Federation:
         half = self._method.server_setup if stage == "setup" else self._method.server_update
         guard = ReadOnly(inbox=inbox)
         try:
-            outbox = _released(half(server, inbox))
-            _check_outbox(outbox, self._clients)
+            outbox = _checked(half(server, inbox), self._clients)
             guard.verify()
             check(server.state, "server.state")
+            logged = numbers(server.log, "server.log")
         except Exception as error:
-            what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
-            raise TrialFailed(f"{self._method.name}.{half.__name__}, round {round}: {what}") from error
+            what = described(error, type(self._method))
+            raise TrialFailed(f"{self._method.name}.server_{stage}, round {round}: {what}") from error
         self.progress.server = copied(server.state)
-        logged = {**server.log, "gradients": server.gradients} if server.gradients else server.log
+        if server.gradients:
+            logged["gradients"] = float(server.gradients)
         for key, value in logged.items():
-            self._row("logs", round, _SERVER, key, float(value))
+            self._row("logs", round, _SERVER, key, value)
         seconds = time.perf_counter() - started
         self._row("timing", round, _SERVER, "server", seconds, None)
         return outbox
 
-    def _deliver(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> None:
+    def _deliver(self, stage: Stage, round: int, messages: Mapping[str, Message]) -> dict[str, Reply]:
         sizes: dict[int, int] = {}  # the same message to many is measured once
         for client, message in messages.items():
             if message:
                 size = sizes.setdefault(id(message), encoded_size(message))
                 self._row("ledger", round, client, "down", size)
-        self._run(stage, round, messages)
+        return self._run(stage, round, messages)
 
     def _evaluate(self, round: int) -> None:
         """Score every client's validation cases; where they are its best so far, its test cases too."""
@@ -230,20 +244,24 @@ def _mean_dice(scores: Sequence[Score]) -> float:
     return sum(dice(*score[:3]) for score in scores) / len(scores)
 
 
-def _check_outbox(outbox: Outbox, clients: Sequence[str]) -> None:
+_ADDRESSED = "return client -> message, as dict.fromkeys(inbox, message), or {} to send nothing."
+
+
+def _checked(outbox: Any, clients: Sequence[str]) -> dict[str, Message]:
+    """Return the outbox with inference tensors replaced by ordinary ones, which count their changes.
+
+    Raises TrialFailed for what is no outbox.
+    """
+    if not isinstance(outbox, Mapping):
+        raise TrialFailed(f"returned {kind_of(outbox)}, not a mapping from client to message; {_ADDRESSED}")
     for client in outbox:
         if client not in clients:
-            raise TrialFailed(f"a message is addressed to {client!r}; the clients are {', '.join(clients)}.")
-    for client, message in {id(message): (client, message) for client, message in outbox.items()}.values():
-        check(message, f"outbox[{client!r}]")
-
-
-def _released(outbox: Outbox) -> dict[str, Message]:
-    """Return the outbox with inference tensors replaced by ordinary ones, which count their changes."""
-    if not isinstance(outbox, Mapping):
-        raise TrialFailed(f"returned a {type(outbox).__name__}, not a mapping from client to message.")
-    distinct = {id(message): message for message in outbox.values()}  # often one message for everybody
-    ordinary = {key: _ordinary(message) for key, message in distinct.items()}
+            known = ", ".join(clients)
+            raise TrialFailed(f"a message is addressed to {client!r}; the clients are {known}: {_ADDRESSED}")
+    distinct = {id(message): (client, message) for client, message in outbox.items()}  # often one for everybody
+    ordinary = {
+        key: _ordinary(checked_message(message, f"outbox[{client!r}]")) for key, (client, message) in distinct.items()
+    }
     return {client: ordinary[id(message)] for client, message in outbox.items()}
 
 

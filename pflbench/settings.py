@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from pflbench.errors import UsageError, unknown
 
@@ -46,7 +47,9 @@ class Settings(ABC):  # noqa: B024 - so that the contracts built on it may have 
                 object.__setattr__(self, name, adapter.validate_python(value))
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
-                raise UsageError(f"{self.label()}.{name} = {value!r} is refused: {reason}.") from None
+                words = self.allowed(name)
+                advice = "" if _ANYTHING in words else f" It may be {words}."
+                raise UsageError(f"{self.label()}.{name} = {value!r} is refused: {reason}.{advice}") from None
 
     @classmethod
     def label(cls) -> str:
@@ -73,7 +76,10 @@ class Settings(ABC):  # noqa: B024 - so that the contracts built on it may have 
     @classmethod
     def allowed(cls, name: str) -> str:
         """Return in words what a setting may be: ``one of head, none``, ``a number from 0 to 1``."""
-        return _in_words(_adapters(cls)[name].json_schema())
+        try:
+            return _in_words(_adapters(cls)[name].json_schema())
+        except PydanticInvalidForJsonSchema:  # a type that pydantic checks, but that JSON has no word for
+            return _ANYTHING
 
     def settings(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON can hold."""
@@ -89,13 +95,14 @@ class Settings(ABC):  # noqa: B024 - so that the contracts built on it may have 
         return {name: value for name, value in self.settings().items() if getattr(self, name) != defaults[name]}
 
 
+_ANYTHING = "anything"
 _KINDS = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "text", "null": "none"}
 _BOUNDS = {
     "minimum": "from {}",
     "exclusiveMinimum": "above {}",
     "maximum": "to {}",
     "exclusiveMaximum": "below {}",
-    "multipleOf": "a multiple of {}",
+    "multipleOf": "in steps of {}",
 }
 
 
@@ -106,6 +113,6 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if "const" in schema:
         return str(schema["const"])
-    words = [_KINDS.get(schema.get("type", ""), "anything")]
+    words = [_KINDS.get(schema.get("type", ""), _ANYTHING)]
     words += [text.format(f"{schema[bound]:g}") for bound, text in _BOUNDS.items() if bound in schema]
     return " ".join(words)

@@ -12,8 +12,10 @@ from torch import nn
 
 from pflbench.errors import TrialFailed
 from pflbench.evaluation import HeldOut, Score, score, segment
-from pflbench.message import Message, ReadOnly, check, copied, moved
+from pflbench.faults import described
+from pflbench.message import Message, ReadOnly, check, copied, moved, values
 from pflbench.method import Method
+from pflbench.returned import Before, checked_message, kind_of, numbers
 from pflbench.sites import Client, Memory, Setting, TrainingData
 from pflbench.training import adam
 from pflbench.weights import entries
@@ -32,6 +34,7 @@ class Reply:
     gradients: int = 0  # per-image gradients taken
     scores: tuple[Score, ...] = ()  # per case, of an evaluation
     found: torch.Tensor | None = None  # what the model found in the test cases, N x H x W, boolean
+    used: bool = True  # False where a message was sent here and nothing came of it; found out in round 1
     seconds: float = 0.0
     peak_mib: float = 0.0
 
@@ -64,8 +67,7 @@ class Site:
             guard.verify(lambda: entries(self._memory.model).values())
         except Exception as error:
             where = f"{self._method.name}.{function} at client {self.name}, round {round}"
-            what = str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
-            raise TrialFailed(f"{where}: {what}") from error
+            raise TrialFailed(f"{where}: {described(error, type(self._method))}") from error
         if self._setting.numerics.device == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
@@ -80,22 +82,35 @@ class Site:
         client = Client(self.name, round, stage, self._training, self._memory, self._setting)
         if stage in ("val", "test"):
             return self._evaluated(client, stage)
-        sent: Message | None = None
+        sent: Any = None
+        used = True
         if stage == "setup":
             sent = self._method.client_setup(client)
         elif stage == "update":
             sent = self._method.client_update(client)
+            if sent is None:
+                raise TrialFailed("returned None; return what is sent, or {} to send nothing.")
         else:
-            self._method.client_receive(client, message)
+            used = self._received(client, message)
         self._keep()
-        if sent is not None and not isinstance(sent, Mapping):
-            raise TrialFailed(f"returned a {type(sent).__name__}; a message is a mapping from names to values.")
-        check(sent or {})
+        checked = checked_message({} if sent is None else sent, "message")
         loss = sum(client.losses) / len(client.losses) if client.losses else None
-        return Reply(message=sent or {}, log=_numbers(client.log), loss=loss, gradients=client.gradients)
+        log = numbers(client.log, "client.log")
+        return Reply(message=checked, log=log, loss=loss, gradients=client.gradients, used=used)
+
+    def _received(self, client: Client, message: Message) -> bool:
+        """Let the client take in its message; say, in round 1, whether anything came of it."""
+        watched = client.round == 1 and values(message)
+        before = Before(client.model, client.state) if watched else None
+        self._method.client_receive(client, message)
+        return before is None or bool(client.log) or before.differs_from(client.model, client.state)
 
     def _evaluated(self, client: Client, split: str) -> Reply:
         cases, model = self._held_out[split], self._method.personal_model(client)
+        if not isinstance(model, nn.Module):
+            raise TrialFailed(
+                f"returned {kind_of(model)}; return a module, as client.model or client.new_model(client.state['own'])."
+            )
         found = segment(model, cases, self._setting.recipe, self._setting.numerics)
         scores = tuple(score(found, cases))
         # clone: a tensor made in inference mode cannot be kept
@@ -140,7 +155,3 @@ def _moments(optimizer: torch.optim.Adam) -> dict[str, Any]:
     group = optimizer.param_groups[0]
     pairs = zip(group["names"], group["params"], strict=True)
     return {name: dict(optimizer.state[parameter]) for name, parameter in pairs if parameter in optimizer.state}
-
-
-def _numbers(log: Mapping[str, float]) -> dict[str, float]:
-    return {key: float(value) for key, value in log.items()}

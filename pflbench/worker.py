@@ -16,6 +16,7 @@ from pflbench.message import moved
 from pflbench.method import Method
 from pflbench.numerics import Numerics
 from pflbench.opening import in_process, open_spec, sites_of
+from pflbench.plugin_files import PluginFile
 from pflbench.recipe import Recipe
 from pflbench.sites import Setting
 from pflbench.steps import Site
@@ -107,7 +108,7 @@ class Serving:
 
 def _opened(command: Mapping[str, Any]) -> tuple[Method, Task]:
     root, split = (Path(command[name]) if command[name] else None for name in ("root", "split"))
-    return open_spec(command["spec"], root, split)
+    return open_spec(command["spec"], root, split, [PluginFile.of(file) for file in command["plugins"]])
 
 
 if __name__ == "__main__":

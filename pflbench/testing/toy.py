@@ -12,7 +12,6 @@ from torch import Tensor
 from pflbench.engines import Engine
 from pflbench.engines.in_process import InProcess
 from pflbench.evaluation import HeldOut
-from pflbench.message import tensors
 from pflbench.method import Method, TaskCard
 from pflbench.numerics import Numerics
 from pflbench.opening import sites_of
@@ -88,16 +87,21 @@ def toy_federation(
     guests: tuple[str, ...] = (),
     data: Callable[[str, str], TrainingData] = toy_images,
     engine: Callable[[Mapping[str, Site]], Engine] = InProcess,
+    device: str = "cpu",
 ) -> ToyFederation:
     """Return a federation of tiny images and a UNet of a small width, ready to play; ``guests`` are clients."""
     recipe = Recipe(
         rounds=rounds, epochs=epochs, batch=2, lr=2e-2, base_width=width, image_height=_SIDE, image_width=_SIDE,
         precision="float32",
     )  # fmt: skip
-    setting = Setting(recipe, Numerics("cpu", "float32"), seed)
+    setting = Setting(recipe, Numerics(device, "float32"), seed)
     setting.numerics.prepare()
 
-    task = _task(recipe, clients, guests, data)
+    def there(client: str, split: str) -> TrainingData:
+        found = data(client, split)
+        return TrainingData(found.images.to(device), found.masks.to(device))
+
+    task = _task(recipe, clients, guests, there)
     task = pooled(task) if pools_data(method) else task
     sites = sites_of(method, setting, task, task.clients)
     return ToyFederation(federation_of(method, setting, engine(sites), task), sites, task.card)
@@ -120,13 +124,17 @@ def _task(
         client: ClientData(own(client, "train"), held[client], labels[client], (None,) * len(labels[client]))
         for client in clients
     }
-    public = torch.cat([toy_images(f"public {i}", "train").images for i in range(2)])
+    public = torch.cat([toy_images(f"public {i}", "train").images for i in range(2)]).to(_device_of(own_data))
     card = TaskCard(
         dataset="toy", clients={c: len(own_data[c].training.images) for c in clients if c not in guests},
         channels=3, height=_SIDE, width=_SIDE, epochs=recipe.epochs, rounds=recipe.rounds, guests=guests,
         public=len(public),
     )  # fmt: skip
     return Task(card, own_data, "", public)
+
+
+def _device_of(clients: Mapping[str, ClientData]) -> torch.device:
+    return next(iter(clients.values())).training.images.device
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
@@ -148,20 +156,3 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = ""
 def _bits(value: Tensor) -> Tensor:
     flat = value.detach().cpu().contiguous().reshape(-1)
     return flat if flat.dtype is torch.bool else flat.view(torch.uint8)
-
-
-def contains_image(message: Mapping[str, Any], data: TrainingData) -> str | None:
-    """Return the path of a tensor that holds a training image or mask verbatim, or None."""
-    for path, value in tensors(message):
-        flat = value.detach().float().reshape(-1)
-        for case in [*data.images, *data.masks]:
-            for wanted in (case.float().reshape(-1), case.float().reshape(-1) / 255):
-                size = wanted.numel()
-                if flat.numel() >= size and _holds(flat, wanted):
-                    return path
-    return None
-
-
-def _holds(flat: Tensor, wanted: Tensor) -> bool:
-    windows = flat.unfold(0, wanted.numel(), 1)
-    return bool((windows == wanted).all(1).any())

@@ -379,7 +379,7 @@ def test_a_method_that_is_a_value_is_planned_as_it_is(toy_plan, idle):
 
 
 def test_a_method_that_no_plugin_provides_is_marked(toy_plan, idle):
-    mine = type("Mine", (idle,), {"name": "mine"})
+    mine = dataclasses.dataclass(frozen=True)(type("Mine", (idle,), {"name": "mine", "__module__": __name__}))
     (trial,) = toy_plan(mine()).trials
     assert not trial.registered
     assert trial.spec["method"]["distribution"] == "unregistered"

@@ -70,6 +70,11 @@ def test_every_kind_comes_through_its_own_hook(install):
         @dataclass(frozen=True)
         class Data(Dataset):
             name: ClassVar[str] = "data"
+            title: ClassVar[str] = "Data"
+            sites: ClassVar[tuple[str, ...]] = ()
+            licence: ClassVar[dict[str, str]] = {}
+            citation: ClassVar[dict[str, str]] = {}
+            @classmethod
             def find(cls, folder, **options): return cls()
             def available(self): return ()
             def cases(self, site): return ()
@@ -79,6 +84,7 @@ def test_every_kind_comes_through_its_own_hook(install):
         @dataclass(frozen=True)
         class Part(Partitioner):
             name: ClassVar[str] = "part"
+            title: ClassVar[str] = "Part"
             def assign(self, cases, rng): return {}
 
         @hookimpl
@@ -129,6 +135,7 @@ def test_a_plugin_that_fails_to_import_is_named_and_the_rest_works(install, code
     (problem,) = registry.problems
     assert problem.startswith("plugin 'broken' of broken 0.3 could not be loaded (")
     assert reason in problem
+    assert re.search(r"\.py, line 1", problem)  # what to look at
     assert "\n" not in problem
     assert registry.method("made").name == "made"
     assert [plugin.name for plugin in registry.plugins] == ["broken", "good"]
@@ -140,7 +147,8 @@ def test_an_unknown_hook_is_named_with_the_known_ones(install):
     (problem,) = registry.problems
     assert "'typo' of typo 1.0" in problem
     assert "implements 'pflbench_metods', which is no hook" in problem
-    assert "pflbench_datasets, pflbench_methods, pflbench_partitioners" in problem
+    assert "(they are pflbench_datasets, pflbench_methods, pflbench_partitioners)" in problem
+    assert "; did you mean 'pflbench_methods'?" in problem
     assert registry.names("method") == ["fine"]
 
 
@@ -151,12 +159,32 @@ def test_a_plugin_with_a_known_and_an_unknown_hook_gives_nothing(install):
     assert "pflbench_models" in registry.problems[0]
 
 
+@pytest.mark.parametrize("name", ["pflbench_methods", "pflbench_metods"])
+def test_a_hook_that_is_not_marked_is_named(install, name):
+    code = method("made").replace("@hookimpl", "").replace("pflbench_methods", name)
+    problem = problem_of(install, code)
+    assert f"{name}() is not marked, so nobody calls it; write @hookimpl (of pflbench.api) above it" in problem
+
+
+def test_a_plugin_that_provides_nothing_is_named(install):
+    problem = problem_of(install, "import pflbench_methods")
+    assert "it implements no hook; " in problem
+    assert "must be a module with @hookimpl above def pflbench_methods()" in problem
+
+
+def test_a_hook_that_returns_a_class_is_told_to_return_a_list(install):
+    problem = problem_of(install, method("made").replace("return [Made]", "return Made"))
+    assert "pflbench_methods() returned <class" in problem
+    assert "not a list of classes; return [Made]" in problem
+
+
 def test_a_hook_with_a_wrong_signature_is_named(install):
     code = method("made").replace("def pflbench_methods()", "def pflbench_methods(registry)")
     registry = plugins.load(install("wrong", code) + install("good", method("fine")))
     (problem,) = registry.problems
     assert "'wrong' of wrong 1.0" in problem
-    assert "registry" in problem
+    right = "write def pflbench_methods() -> list[type[Method]]"
+    assert f"pflbench_methods(registry) has a wrong signature; {right}" in problem
     assert registry.names("method") == ["fine"]
 
 
@@ -172,6 +200,12 @@ def test_a_plugin_whose_hook_fails_is_named_and_the_rest_works(install, body):
 def test_a_method_name_from_two_distributions_is_refused_with_both(install):
     with pytest.raises(UsageError, match="method 'made' comes from one and from two; uninstall one of them"):
         plugins.load(install("one", method("made")) + install("two", method("made")))
+
+
+def test_two_methods_of_one_plugin_with_one_name_are_refused(install):
+    code = method("made").replace("return [Made]", "return [Made, Made]")
+    with pytest.raises(UsageError, match="method 'made' comes from mine and from mine; give one of them another name"):
+        plugins.load(install("mine", code))
 
 
 @pytest.mark.parametrize(
