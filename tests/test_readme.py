@@ -61,7 +61,7 @@ def test_its_commands_exist():
 
     from pflbench.cli import app
 
-    commands = [["run"], ["report"], ["list"]]
+    commands = [["run"], ["report"], ["list"], ["new"], ["check"], ["compare"]]
     commands += [["data", name] for name in ("list", "status", "download", "import", "verify", "show")]
     shown = [CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output for command in commands]
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--constraint", "--editable"}:
