@@ -40,14 +40,13 @@ def test_without_momentum_it_is_fedavg(fedavgm):
 
 def test_its_momentum_adds_the_step_before(fedavgm):
     """w1 = m1 and v1 = m1 - w0, so that w2 = m2 + momentum (m1 - w0), entry by entry."""
-    server = SimpleNamespace(state={}, shares={"a": 1.0}, new_model=lambda: nn.Linear(1, 1))
-    start = server.new_model().state_dict()
-    server.new_model = lambda: SimpleNamespace(state_dict=lambda: start)
-    one, two = fedavgm(momentum=0.5), torch.tensor([3.0])
-    first = one.server_update(server, {"a": {"bias": torch.tensor([2.0])}})["a"]["bias"]
-    second = one.server_update(server, {"a": {"bias": two}})["a"]["bias"]
+    model = nn.Linear(1, 1)
+    server, one = SimpleNamespace(state={}, shares={"a": 1.0}, new_model=lambda: model), fedavgm(momentum=0.5)
+    start = model.state_dict()["bias"].clone()
+    sent = [{"weight": torch.tensor([[value]]), "bias": torch.tensor([value])} for value in (2.0, 3.0)]
+    first, second = (one.server_update(server, {"a": weights})["a"]["bias"] for weights in sent)
     torch.testing.assert_close(first, torch.tensor([2.0]))
-    torch.testing.assert_close(second, two + 0.5 * (2.0 - start["bias"]))
+    torch.testing.assert_close(second, 3.0 + 0.5 * (2.0 - start))
 
 
 def test_the_method_is_as_short_as_the_heading_says():
