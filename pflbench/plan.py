@@ -379,10 +379,11 @@ def _method_spec(method: Method, plugin: Plugin | None) -> dict[str, Any]:
 def _about(method: Method, source: Source, clients: list[dict[str, Any]], command: str) -> dict[str, Any]:
     dataset = source.dataset
     summary = " ".join((inspect.getdoc(type(method)) or "").split("\n\n")[0].split())
+    sites = (*source.sites, *source.public)
     return {
         "clients": clients,
-        "licences": {site: dataset.licence.get(site, "unknown") for site in source.sites},
-        "citations": {site: dataset.citation.get(site, "") for site in source.sites},
+        "licences": {site: dataset.licence.get(site, "unknown") for site in sites},
+        "citations": {site: dataset.citation.get(site, "") for site in sites},
         "remarks": list(dataset.remarks()),
         "method_citation": method.citation,
         "method_summary": summary,

@@ -19,8 +19,8 @@ class FedRep(FedAvg):
 
     * ``personal``: what counts as the head of a segmentation network, as in FedPer; "none" leaves an empty head, whose
       epochs fall to the body: that is FedAvg.
-    * ``head_epochs``: of the recipe's epochs, these go to the head and the rest to the body, which gets one at least:
-      where the recipe has no more epochs than the head takes, a round is one epoch longer. The original gives the head
+    * ``head_epochs``: of the recipe's epochs, these go to the head and the rest to the body, which gets two at
+      least (one of a recipe of one): where too few are left, a round is longer. With one of two the body learns nothing. The original gives the head
       10 of 11 epochs, or 4 of 5; a 1x1 convolution needs few, and the same recipe would leave the body too little, so
       1 is the default. 0 never trains the head.
 
@@ -63,7 +63,7 @@ class FedRep(FedAvg):
     def _epochs(self, epochs: int) -> tuple[int, int]:
         """Return a round's epochs of the head and of the body."""
         for_head = 0 if self.personal == "none" else self.head_epochs
-        return for_head, max(epochs - for_head, 1)
+        return for_head, max(epochs - for_head, min(epochs, 2))
 
     def extra_gradients(self, task: TaskCard) -> dict[str, int]:
         """Return the gradients of the epochs that a round is longer than the recipe's."""

@@ -77,6 +77,11 @@ def test_the_specification_names_them_and_what_they_hold(plan, idle):
     assert west["digest"] != south["digest"]
 
 
+def test_their_licence_and_source_stand_beside_the_others(plan, idle):
+    assert set(plan(idle(), public=("West",)).trials[0].about["licences"]) == {"North", "South", "West"}
+    assert set(plan(idle(), sites=("North", "South")).trials[0].about["licences"]) == {"North", "South"}
+
+
 def test_other_pixels_in_a_public_site_are_another_specification(simulated_discs, by_site):
     sources = [open_source(simulated_discs(side=side), ("North",), by_site, ("West",)) for side in (16, 24)]
     assert sources[0].public_digest != sources[1].public_digest

@@ -22,7 +22,7 @@ def test_offers_these_partitioners():
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_site_has_licence_and_citation(dataset):
     for constant in (dataset.licence, dataset.citation):
-        assert list(constant) == list(dataset.sites)
+        assert list(constant) == [*dataset.sites, *dataset.public_sites]
     assert dataset.default_preset in dataset.presets
     assert {"paper", "quick"} <= set(dataset.presets)
 
