@@ -183,9 +183,9 @@ def test_a_personal_decoder_stage_takes_statistics_in_its_own_epochs_only():
 
 @pytest.mark.parametrize(
     ("epochs", "head_epochs", "expected"),
-    [(1, 1, 2), (2, 1, 2), (3, 1, 3), (3, 2, 3), (3, 3, 4), (1, 0, 1), (1, 4, 5)],
+    [(1, 1, 2), (2, 1, 3), (3, 1, 3), (4, 1, 4), (3, 2, 4), (3, 3, 5), (1, 0, 1), (2, 0, 2), (1, 4, 5)],
 )
-def test_the_body_gets_the_other_epochs_and_one_at_least(epochs, head_epochs, expected):
+def test_the_body_gets_the_other_epochs_and_two_at_least_or_the_only_one(epochs, head_epochs, expected):
     method = FedRep(head_epochs=head_epochs)
     toy = toy_federation(method, epochs=epochs).play()
     clients = toy.card.clients
