@@ -20,9 +20,9 @@ class FedRep(FedAvg):
     * ``personal``: what counts as the head of a segmentation network, as in FedPer; "none" leaves an empty head, whose
       epochs fall to the body: that is FedAvg.
     * ``head_epochs``: of the recipe's epochs, these go to the head and the rest to the body, which gets two at
-      least (one of a recipe of one): where too few are left, a round is longer. With one of two epochs the body was seen
-      to learn nothing. The original gives the head 10 of 11 epochs, or 4 of 5; a 1x1 convolution needs few, and the same
-      recipe would leave the body too little, so 1 is the default. 0 never trains the head.
+      least (one of a recipe of one): where too few are left, a round is longer. With one of two epochs the body was
+      seen to learn nothing. The original gives the head 10 of 11 epochs, or 4 of 5; a 1x1 convolution needs few, and
+      the same recipe would leave the body too little, so 1 is the default. 0 never trains the head.
 
     The optimiser is the recipe's Adam for both parts, not SGD with momentum; frozen entries neither move nor decay. The
     original trains the heads once more after the last round; here every round is evaluated as it is: a head that was
