@@ -63,7 +63,9 @@ _PUBLIC_STYLE = Style(
 # thirty methods, six sites and three seeds in a quarter of an hour on two cores: smaller and fewer than for real data.
 # The rate falls quickly, because running statistics are those of models that are then averaged: the less they move
 # apart at the end, the better they fit.
-_SMALL = {"rounds": 12, "epochs": 2, "lr": 5e-3, "lr_decay": 0.85, "image_height": 64, "image_width": 64}
+_SMALL = {
+    "rounds": 12, "epochs": 2, "lr": 5e-3, "lr_decay": 0.85, "base_width": 12, "image_height": 48, "image_width": 48,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
