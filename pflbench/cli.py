@@ -14,6 +14,7 @@ import typer
 from pflbench.cli_check import check_command
 from pflbench.cli_data import data
 from pflbench.cli_new import new_command
+from pflbench.cli_parts import PluginFiles, make_console
 from pflbench.cli_report import compare_command, report_command
 from pflbench.version import __version__
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def call(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code: 0 done, 1 a trial failed, 2 bad usage, 130 interrupted."""
     try:
-        code = int(app(list(arguments), standalone_mode=False) or DONE)
+        code = int(app(list(arguments), standalone_mode=False, prog_name="pflbench") or DONE)
         return _interrupted(arguments) if code == INTERRUPTED else code  # some versions of typer return it
     except KeyboardInterrupt:
         return _interrupted(arguments)
@@ -81,11 +82,6 @@ def _version(asked: bool) -> None:
 
 
 app.add_typer(data, name="data")
-
-PluginFiles = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="A Python file with methods of your own; may be given again."),
-]
 
 
 @app.callback()
@@ -153,7 +149,7 @@ def run(
     from pflbench.scoring import chosen
     from pflbench.terminal import print_plan
 
-    console = _console()
+    console = make_console()
     registry = _registry(plugin, strict)
     request = Request(
         methods=tuple(_listed(methods)),
@@ -179,7 +175,7 @@ def run(
     if plan:
         print_plan(made, todo, processes, console)
         return DONE
-    return _run(made, processes, more, console)
+    return _run(made, len(todo), processes, more, console)
 
 
 def _registry(files: list[Path] | None, strict: bool = False) -> Registry:
@@ -195,16 +191,13 @@ def _registry(files: list[Path] | None, strict: bool = False) -> Registry:
     return found
 
 
-def _run(made: Plan, jobs: int, metrics: Sequence[str], console: Console) -> int:
+def _run(made: Plan, todo: int, jobs: int, metrics: Sequence[str], console: Console) -> int:
     from pflbench.matrix import run_plan
     from pflbench.measuring import measure
     from pflbench.progress import Display
     from pflbench.terminal import print_summary
 
-    console.print(
-        f"{_count(made.trials, 'trial')} in {jobs} process{'es' if jobs > 1 else ''}; results in {made.out}/",
-        markup=False,
-    )
+    console.print(f"{_work(len(made.trials), todo, jobs)}; results in {made.out}/", markup=False)
     with Display(len(made.trials), console) as display:
         trials = run_plan(made, jobs, display)
     failed = [trial for trial in trials if trial.state == "failed"]
@@ -216,23 +209,25 @@ def _run(made: Plan, jobs: int, metrics: Sequence[str], console: Console) -> int
     return FAILED if failed else DONE
 
 
-def _count(things: Sequence[Any], word: str) -> str:
-    return f"{len(things)} {word}" if len(things) == 1 else f"{len(things)} {word}s"
+def _work(trials: int, todo: int, jobs: int) -> str:
+    """Say how much there is to do: 6 trials in 2 processes; 2 of 6 trials, the others being finished, in 1 process."""
+    if not todo:
+        return f"{_count(trials, 'trial')}, all finished before and kept"
+    share = _count(trials, "trial") if todo == trials else f"{todo} of {trials} trials, the others being finished,"
+    return f"{share} in {jobs} process{'es' if jobs > 1 else ''}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _print_failed(failed: Sequence[Trial], out: Path, console: Console) -> None:
-    for trial in failed:
-        sentence = f"FAILED {trial.id}: {(trial.error or {}).get('sentence')}"
-        console.print(sentence, markup=False, style="red", soft_wrap=True)
+    """Name what failed; each reason was printed when it happened, and is kept."""
     if failed:
+        names = ", ".join(trial.id for trial in failed)
         where = f"The whole traceback is in {out / failed[0].id / 'trial.json'}; the same command tries again."
-        console.print(where, markup=False, style="red", soft_wrap=True)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=False)
+        sentence = f"{_count(len(failed), 'trial')} FAILED, for the reasons above: {names}. {where}"
+        console.print(sentence, markup=False, style="red", soft_wrap=True)
 
 
 def _listed(text: str) -> list[str]:
@@ -263,6 +258,7 @@ def _with_command(request: Request, preset: str | None, plugins: Sequence[Path])
     parts += ["--preset", preset] if preset else []
     parts += ["--device", request.device] if request.device != "auto" else []
     parts += ["--sites", ",".join(request.sites)] if request.sites else []
+    parts += ["--public", ",".join(request.public)] if request.public else []
     for path in plugins:
         parts += ["--plugin", str(path)]
     for key, value in request.settings.items():
@@ -308,5 +304,5 @@ def list_(
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return DONE
-    print_rows(rows, _console())
+    print_rows(rows, make_console())
     return DONE

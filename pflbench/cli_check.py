@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pflbench.cli_parts import make_console
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pflbench.plugins import Registry
     from pflbench.testing import Check
     from pflbench.testing.checks import Outcome
 
 DONE, FAILED = 0, 1
-_WIDE = 200  # columns of a file or a pipe, which have no width of their own
 _FROM_FILE = "_pflbench_file_"  # how the names of modules begin that are plugin files
 _MARKS = {"holds": ("✓", "green"), "fails": ("✗", "bold red"), "not tried": ("-", "yellow")}
 
-Target = tuple[str, Any]  # kind and class
-
 
 def check_command(
-    target: Annotated[str, typer.Argument(help="A name, as fedavg; or module:Class; or my_method.py[:Class].")],
+    target: Annotated[
+        str, typer.Argument(help="A name; module:Class; my_method.py[:Class]; or an installed package, or its folder.")
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="OWNER.NAME=VALUE", help="Check it with this setting: trait.by=eye."),
@@ -38,87 +38,16 @@ def check_command(
 ) -> int:
     """Check a method, dataset or partitioner: trains on a toy federation, prints a checklist, takes seconds."""
     from pflbench.plan import parsed_settings, settings_by_owner
+    from pflbench.targets import targets
 
     options = settings_by_owner(parsed_settings(set_ or []))
     suites = [_suite(kind, cls, options, data_root) for kind, cls in targets(target)]
     _refuse_unused(options)
-    console = None if as_json else _console()
+    console = None if as_json else make_console()
     found = [_run(*suite, console) for suite in suites]
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     return DONE if all(one["passed"] for one in found) else FAILED
-
-
-def targets(text: str) -> list[Target]:
-    """Return what a target names: one class, or all of a file. Raises UsageError."""
-    path, _, name = text.rpartition(":") if ":" in text else (text, "", "")
-    if path.endswith(".py"):
-        return _of_file(path, name)
-    return [_of_module(path, name)] if name else _registered(text)
-
-
-def _of_file(path: str, name: str) -> list[Target]:
-    from pflbench.errors import unknown
-    from pflbench.plugins import FILE, from_file
-
-    found = [
-        (kind, cls)
-        for kind, entries in from_file(path).found.items()
-        for cls, plugin in entries.values()
-        if plugin.distribution == FILE and (not name or cls.__name__ == name)
-    ]
-    if not found:
-        raise unknown(f"class of {path}", name, [cls.__name__ for _, cls in _of_file(path, "")])
-    return found
-
-
-def _of_module(module: str, name: str) -> Target:
-    import importlib
-    import inspect
-    import sys
-
-    from pflbench.errors import UsageError, unknown
-    from pflbench.faults import described
-    from pflbench.plugins import KINDS
-
-    sys.path.insert(0, "")  # the working folder, as with python -m
-    try:
-        found: Any = importlib.import_module(module)
-    except Exception as error:
-        raise UsageError(f"{module} cannot be imported: {described(error)}") from error
-    classes = {key: cls for key, cls in vars(found).items() if inspect.isclass(cls) and issubclass(cls, _kinds())}
-    if name not in classes:
-        raise unknown(f"method, dataset or partitioner in {module}", name, classes)
-    return next((kind, classes[name]) for kind, contract in KINDS.items() if issubclass(classes[name], contract))
-
-
-def _kinds() -> tuple[type, ...]:
-    from pflbench.plugins import KINDS
-
-    return tuple(KINDS.values())
-
-
-def _registered(name: str) -> list[Target]:
-    from pflbench.errors import UsageError, unknown
-    from pflbench.plugins import KINDS, registry
-
-    installed = registry()
-    found = [target for kind in KINDS for target in _named(kind, name, installed)]
-    if not found:
-        names = [known for kind in KINDS for known in installed.names(kind)]
-        what = unknown("method, dataset or partitioner", name, names)
-        also = " ".join(installed.problems) or "What is not installed is named module:Class or my_method.py."
-        raise UsageError(f"{what} {also}")
-    return found
-
-
-def _named(kind: str, name: str, installed: Registry) -> Iterator[Target]:
-    from pflbench.errors import UsageError
-
-    try:
-        yield kind, installed.get(kind, name)[0]
-    except UsageError:
-        return
 
 
 def _suite(
@@ -217,10 +146,3 @@ def _print_sum(found: Sequence[Outcome], console: Console) -> None:
              if state in states]  # fmt: skip
     more = f", {', '.join(parts)}" if parts else ""
     console.print(f"{states.count('holds')} of {len(states)} hold{more} ({seconds:.0f} s).", highlight=False)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(stderr=False)
-    return console if console.is_terminal else Console(width=_WIDE)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from pflbench.cli_parts import PluginFiles, make_console
 
+if TYPE_CHECKING:
     from pflbench.dataset import Dataset
 
 DONE, FAILED = 0, 1
@@ -29,7 +29,7 @@ def list_() -> int:
     from pflbench.terminal_data import print_dataset
 
     for name in registry().names("dataset"):
-        print_dataset(registry().dataset(name), _console())
+        print_dataset(registry().dataset(name), make_console())
     return DONE
 
 
@@ -42,7 +42,7 @@ def status(data_root: DataRoot = None) -> int:
     for name in registry().names("dataset"):
         cls = registry().dataset(name)
         if not cls.simulated:
-            print_status(cls, data_root, _console())
+            print_status(cls, data_root, make_console())
     return DONE
 
 
@@ -58,7 +58,7 @@ def download(
     from pflbench.pixels import cache_folder
     from pflbench.terminal_data import Bars, print_instructions
 
-    cls, console = _release(name), _console()
+    cls, console = _release(name), make_console()
     chosen = _chosen(cls, sites)
     fetched = []
     for site in [site for site in chosen if site in cls.downloads]:
@@ -92,7 +92,7 @@ def verify(name: Name, data_root: DataRoot = None) -> int:
     from pflbench.inventory import verify as verified
     from pflbench.terminal_data import Bars
 
-    cls, console = _dataset(name), _console()
+    cls, console = _dataset(name), make_console()
     dataset = find_all(cls, data_root)
     if dataset is None:
         raise UsageError(f"there is no {name} data to verify; see 'pflbench data status'.")
@@ -119,15 +119,16 @@ def show(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split into training and validation.")] = 0,
     sites: Sites = None,
     data_root: DataRoot = None,
+    plugin: PluginFiles = None,
     out: Annotated[Path | None, typer.Option(help="Folder of picture, tables and split file.")] = None,
 ) -> int:
     """Print who holds what, draw how clients differ, and write the split to a file that `run --split` takes."""
     from pflbench.plan import Request, parsed_settings
-    from pflbench.plugins import registry
+    from pflbench.plugins import with_files
     from pflbench.survey import survey
     from pflbench.terminal_data import Bars, print_survey
 
-    console = _console()
+    console = make_console()
     request = Request(
         dataset=name,
         partitioner=partitioner,
@@ -138,7 +139,7 @@ def show(
         sites=_listed(sites) or None,
         data_root=data_root,
     )
-    found = survey(request, registry())
+    found = survey(request, with_files(plugin or []))
     print_survey(found, console)
     folder = out or Path(f"data-{found.source.dataset.name}")
     with Bars(console) as bars:
@@ -168,7 +169,7 @@ def _import(cls: type[Dataset], sources: list[Path], sites: tuple[str, ...], dat
     from pflbench.inventory import owned_root
     from pflbench.terminal_data import Bars, print_imported
 
-    console = _console()
+    console = make_console()
     with Bars(console) as bars:
         imported = import_release(cls, sources, owned_root(data_root), sites, bars.stages)
     print_imported(cls, imported, console)
@@ -209,9 +210,3 @@ def _chosen(cls: type[Dataset], sites: str | None) -> tuple[str, ...]:
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=False)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pflbench.cli_parts import make_console
+
 DONE = 0
-_WIDE = 200  # columns of a file or a pipe, which have no width of their own
 
 
 def report_command(
@@ -30,9 +32,16 @@ def report_command(
     if watch:
         _installed("watch")(paths, out, reference, say=typer.echo)
         return DONE
-    for written in _installed("report")(paths, out, reference):
-        typer.echo(str(written))
+    _print_written(_installed("report")(paths, out, reference), out)
     return DONE
+
+
+def _print_written(files: Sequence[Path], out: Path) -> None:
+    """Count the files of a report, and name last those that one opens."""
+    pages = [path for path in files if path.suffix in (".md", ".html")]
+    typer.echo(f"{len(files) - len(pages)} tables, figures and references in {out}/")
+    for page in pages:
+        typer.echo(str(page))
 
 
 def compare_command(
@@ -46,12 +55,9 @@ def compare_command(
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return DONE
-    from rich.console import Console
-
     from pflbench.terminal_report import print_comparison
 
-    console = Console()
-    print_comparison(found, console if console.is_terminal else Console(width=_WIDE))
+    print_comparison(found, make_console())
     return DONE
 
 

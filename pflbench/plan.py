@@ -14,6 +14,7 @@ from typing import Any
 from pflbench import version
 from pflbench.admission import check_functions
 from pflbench.dataset import Dataset
+from pflbench.editable import written_version
 from pflbench.errors import UsageError, unknown
 from pflbench.faults import blamed, described, ended
 from pflbench.method import Method, TaskCard
@@ -372,7 +373,7 @@ def _method_spec(method: Method, plugin: Plugin | None) -> dict[str, Any]:
         "label": label(method.changed()),
         "settings": method.settings(),
         "distribution": plugin.distribution if plugin else "unregistered",
-        "version": plugin.version if plugin else "",
+        "version": plugin.version if plugin else written_version(type(method)),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -35,7 +36,10 @@ def print_summary(trials: Sequence[Trial], console: Console) -> None:
     for number, (_, group) in enumerate(frame[frame.chosen == "best"].groupby("group", sort=False), 1):
         clients = list(dict.fromkeys(group.client))
         note = f", recipe {number} of the sweep" if frame.group.nunique() > 1 else ""
-        table = Table(title=f"Dice in %, mean over seeds{note}")
+        # few lines: six clients and the method's name fit into 80 columns
+        table = Table(
+            title=f"Dice in %, mean over seeds{note}", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold"
+        )
         for heading in ("method", *clients, "average"):
             table.add_column(heading, overflow="fold")  # on a narrow terminal, folded but whole
         for (title, settings), rows in group.groupby(["title", "settings"], sort=False):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -33,10 +34,11 @@ class Fresh:
             "OMP_NUM_THREADS": "1",
         }
 
-    def types(self, *command, code=0):
+    def types(self, *command, code=0, folder="."):
         """Type a command, and return what it printed; what it complained about, where another code is expected."""
         words = [str(word) for word in command]
-        ran = subprocess.run(words, cwd=self.home, env=self.surroundings, capture_output=True, text=True, timeout=900)
+        where = self.home / folder
+        ran = subprocess.run(words, cwd=where, env=self.surroundings, capture_output=True, text=True, timeout=900)
         assert ran.returncode == code, " ".join(words) + "\n" + ran.stdout + ran.stderr
         return ran.stderr if code else ran.stdout
 
@@ -91,6 +93,7 @@ def test_the_example_and_a_new_method_work_from_wheels_in_a_fresh_environment(tm
     a_misspelt_name_is_one_sentence(fresh)
     a_new_method_is_a_row_beside_the_others_as_soon_as_one_line_is_changed(fresh)
     a_line_changed_again_is_trained_again(fresh)
+    what_its_workflow_types_on_every_push_passes(fresh)
 
 
 def nothing_comes_from_the_checkout(fresh):
@@ -143,6 +146,14 @@ def a_line_changed_again_is_trained_again(fresh):
     change(fresh, "0.5 * (own + mean)", "0.25 * own + 0.75 * mean")
     fresh.types("pflbench", "run", "--methods", "fedfoo", "--dataset", "vessel", *TINY, "--out", "results")
     assert len({rounds for name, rounds in trained(fresh, "results") if name == "fedfoo"}) == 2
+
+
+def what_its_workflow_types_on_every_push_passes(fresh):
+    workflow = (fresh.home / "pflbench-fedfoo" / ".github" / "workflows" / "test.yml").read_text()
+    steps = re.findall(r"^ +- run: (.+)$", workflow, re.M)
+    assert len(steps) == 2
+    printed = [fresh.types("bash", "-euc", step, folder="pflbench-fedfoo") for step in steps]
+    assert " passed" in printed[-1]
 
 
 def change(fresh, marked, value):

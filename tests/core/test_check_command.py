@@ -1,14 +1,15 @@
 """`pflbench check`: what a target may be, what is printed, and the exit code."""
 
 import json
+import re
 import sys
 import textwrap
 
 import pytest
 
 from pflbench.cli import call
-from pflbench.cli_check import targets
 from pflbench.errors import UsageError
+from pflbench.targets import targets
 
 BY_SITE = """
     from dataclasses import dataclass
@@ -82,6 +83,31 @@ def test_a_registered_name_is_found_in_any_spelling():
     (target,) = targets("FedAvg")
     assert (target[0], target[1].name) == ("method", "fedavg")
     assert [(kind, cls.name) for kind, cls in targets("natural")] == [("partitioner", "natural")]
+
+
+@pytest.mark.parametrize("target", ["pflbench", "PFLbench", "package"])
+def test_a_distribution_or_its_folder_is_all_that_it_provides(tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "pyproject.toml").write_text('[project]\nname = "PflBench"\n')
+    found = {(kind, cls.name) for kind, cls in targets(target)}
+    assert {("method", "fedavg"), ("dataset", "vessel"), ("partitioner", "natural")} <= found
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ('[project]\nname = "not-here"\n', "package is not installed: pip install --editable package"),
+        ("[tool.ruff]\n", "names no project: KeyError: 'project'"),
+        ("[project\n", "cannot be read, or names no project: TOMLDecodeError"),
+    ],
+)
+def test_a_folder_that_is_no_installed_package_is_refused(tmp_path, monkeypatch, written, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "pyproject.toml").write_text(written)
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        targets("package")
 
 
 @pytest.mark.parametrize(

@@ -196,8 +196,16 @@ def test_the_recorded_command_gives_the_same_trials(monkeypatch, tmp_path, capsy
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("setting", ["resfim.fisher_images=none", "recipe.fixed_split=true"])
-def test_the_recorded_command_repeats_settings_that_are_no_numbers(monkeypatch, tmp_path, capsys, setting):
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--set resfim.fisher_images=none --set resfim.fisher_labels=sampled",
+        "--set recipe.fixed_split=true",
+        "--public sim-ORVS",
+        "--partitioner quantity --set quantity.ratio=4",
+    ],
+)
+def test_the_recorded_command_repeats_every_kind_of_option(monkeypatch, tmp_path, capsys, option):
     import shlex
 
     from pflbench import plan
@@ -205,22 +213,13 @@ def test_the_recorded_command_repeats_settings_that_are_no_numbers(monkeypatch, 
     made = []
     original = plan.make_plan
     monkeypatch.setattr(plan, "make_plan", lambda *a: made.append(original(*a)) or made[-1])
-    asked = [
-        "run",
-        "--methods",
-        "resfim",
-        "--dataset",
-        "vessel-simulated",
-        "--seeds",
-        "1",
-        *TINY,
-        "--set",
-        setting,
-    ]
-    assert cli.call([*asked, "--plan", "--out", str(tmp_path)]) == 0
+    asked = ["run", "--methods", "resfim", "--dataset", "vessel-simulated", "--seeds", "1", *TINY]
+    assert cli.call([*asked, *option.split(), "--plan", "--out", str(tmp_path)]) == 0
     recorded = shlex.split(made[0].trials[0].about["command"])
     assert cli.call([*recorded[1:], "--device", "cpu", "--plan", "--out", str(tmp_path)]) == 0
     assert [t.spec for t in made[1].trials] == [t.spec for t in made[0].trials]
+    assert cli.call([*asked, "--plan", "--out", str(tmp_path)]) == 0
+    assert [t.spec for t in made[2].trials] != [t.spec for t in made[0].trials]  # the option says something
     capsys.readouterr()
 
 

@@ -28,9 +28,12 @@ def page(name):
     return blocks(name, (ROOT / name).read_text())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def environment(tmp_path_factory):
-    """Return the variables of a new virtual environment that sees all that is installed here."""
+    """Return the variables of a new virtual environment that sees all that is installed here.
+
+    One for each page: two of them install a method called fedfoo.
+    """
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     here, [there] = sysconfig.get_paths()["purelib"], folder.glob("lib/python*/site-packages")

@@ -65,7 +65,11 @@ def test_a_failed_trial_gives_exit_code_1_and_the_others_finish(tmp_path):
     sweep = ["--sweep", "recipe.lr=1e30,0.001", "--methods", "fedavg", "--seeds", "1", "--set", "recipe.rounds=2"]
     done = pflbench("run", *sweep, *TINY, *SIMULATED, "--out", tmp_path)
     assert done.returncode == 1, done.stderr
-    assert re.search(r"FAILED .*fedavg.*client_update at client sim-.*not finite at step", done.stdout)
+    reason = re.findall(
+        r"(\S*_fedavg_\S*): FAILED, fedavg.client_update at client sim-.*not finite at step", done.stdout
+    )
+    assert len(reason) == 1  # said once, when it happens
+    assert f"1 trial FAILED, for the reasons above: {reason[0]}. The whole" in done.stdout
     assert done.stdout.count("finished (") == 1
 
 

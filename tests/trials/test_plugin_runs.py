@@ -124,7 +124,7 @@ def test_a_method_that_breaks_is_named_with_its_line_and_the_others_finish(here)
     done = run(here, "--jobs", 2)
     assert done.returncode == 1, done.stdout + done.stderr
     place = "my_method.py, line 18: return message['nothing'] if client.round == 2"
-    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    failed = [line for line in done.stdout.splitlines() if ": FAILED, " in line]
     assert len(failed) == 1
     assert "fedfoo.client_update at client sim-LES-AV, round 2: KeyError: 'nothing' (" + place in failed[0]
     assert trials(here, "fedavg")[0]["state"] == "finished"
