@@ -33,10 +33,12 @@ class FedDG(FedAvg):
     * ``beta``: the window. The code replaces the zero frequency alone (0); 0.01 is the value usually quoted, and
       that of the other spectral methods here.
     * ``edge``, ``surroundings``: widths in pixels of the band inside a mask's boundary and of the band around it,
-      grown by the four neighbours. The border of an image is no boundary. ``contrast`` is the term's weight and
-      ``temperature`` its scale: -log e^(s+) / (e^(s+) + sum of e^(s-)) over all pairs of one kind, s a cosine over
-      the temperature, of band means over the last decoder map, raw and restyled images together. Images whose mask
-      has no boundary or no surroundings are left out of it.
+      grown by the four neighbours. The border of an image is no boundary.
+    * ``contrast``: the term's weight. The original's 0.1 rules the first hundred steps; what the 24 epochs of the
+      simulated vessels then leave for segmentation came to 37, 0 and 65 % Dice on three seeds, with 0.01 to 68 to 72.
+    * ``temperature``: the term's scale: -log e^(s+) / (e^(s+) + sum of e^(s-)) over all pairs of one kind, s a cosine
+      over it, of band means over the last decoder map, raw and restyled images together. Images whose mask has no
+      boundary or no surroundings are left out of it.
     * ``inner_step``, ``inner_clip``: of the inner step. ``outer``: weight of the outer loss; without it and without
       the contrast it is FedAvg.
 
@@ -68,7 +70,7 @@ class FedDG(FedAvg):
     inner_step: Annotated[float, Field(ge=0)] = 1e-3
     inner_clip: Annotated[float, Field(gt=0)] = 100.0  # largest entry of the inner gradient
     outer: Annotated[float, Field(ge=0)] = 1.0
-    contrast: Annotated[float, Field(ge=0)] = 0.1
+    contrast: Annotated[float, Field(ge=0)] = 0.01
     temperature: Annotated[float, Field(ge=1e-3)] = 0.05  # tau
     edge: Annotated[int, Field(ge=1)] = 1
     surroundings: Annotated[int, Field(ge=1)] = 5
