@@ -1,6 +1,7 @@
 """The built-in methods: one paper, one file."""
 
 from pflbench.api import Method, hookimpl
+from pflbench_methods.adabn import AdaBN
 from pflbench_methods.apfl import APFL
 from pflbench_methods.ditto import Ditto
 from pflbench_methods.fedala import FedALA
@@ -32,7 +33,7 @@ from pflbench_methods.resfim import ResFIM
 from pflbench_methods.scaffold import Scaffold
 from pflbench_methods.siobn import SiloBN
 
-CONTROLS: list[type[Method]] = [Local, FineTune, Pooled]
+CONTROLS: list[type[Method]] = [Local, FineTune, AdaBN, Pooled]
 GENERAL: list[type[Method]] = [FedAvg, FedProx, Scaffold, FedNova, FedDF, Moon, FedDG, HarmoFL, FedRDN]
 PERSONALIZED: list[type[Method]] = [
     FedBN, SiloBN, FedPer, LGFedAvg, FedRep, FedBABU, FedRoD, APFL, Ditto, PFedMe, PerFedAvg, FML, FedALA, FedAS,

@@ -56,7 +56,7 @@ class FedBABU(FineTune):
         client.fit(only=body)
         return pick(client.model.state_dict(), body)
 
-    def tune(self, client: Client, copy: UNet) -> None:
+    def adapt(self, client: Client, copy: UNet) -> None:
         """Fine-tune the whole copy, or its head."""
         if self.tuning_epochs:
             client.fit(copy, only=None if self.tuned == "all" else head_keys(copy), epochs=self.tuning_epochs)

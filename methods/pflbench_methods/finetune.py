@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
-from torch import nn
 
-from pflbench.api import Client, Family, Message, TaskCard, UNet
-from pflbench_methods.fedavg import FedAvg
-
-_KEPT = "tuned"  # in client.state
+from pflbench.api import Client, Family, TaskCard, UNet
+from pflbench_methods.adapted import AdaptedCopy
 
 
 @dataclass(frozen=True)
-class FineTune(FedAvg):
+class FineTune(AdaptedCopy):
     """FedAvg, except that what is evaluated is a copy of the shared model after some more epochs at its client.
 
     The copy starts anew from what was received, with a new optimiser, and nothing of it goes back. It is made in those
@@ -35,24 +32,10 @@ class FineTune(FedAvg):
 
     tuning_epochs: Annotated[int, Field(ge=0)] = 1
 
-    def client_receive(self, client: Client, message: Message) -> None:
-        """Take in the mean; fine-tune a copy of it where this round may be selected."""
-        super().client_receive(client, message)
-        if not client.recipe.selects_from(client.round):
-            return
-        copy = client.new_model(client.model.state_dict())
-        self.tune(client, copy)
-        client.state[_KEPT] = dict(copy.state_dict())
-
-    def tune(self, client: Client, copy: UNet) -> None:
-        """Fine-tune a copy of the shared model."""
+    def adapt(self, client: Client, copy: UNet) -> None:
+        """Fine-tune the copy."""
         if self.tuning_epochs:
             client.fit(copy, epochs=self.tuning_epochs)
-
-    def personal_model(self, client: Client) -> nn.Module:
-        """Return the fine-tuned copy, or the shared model where there is none yet."""
-        tuned = client.state.get(_KEPT)
-        return client.new_model(tuned) if tuned else client.model
 
     def policies(self) -> dict[str, str]:
         """Say that the copy's statistics are its client's."""

@@ -11,16 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pflbench.api import Client, Family, Loss, Message, TaskCard, load, pick, statistics_keys
-from pflbench_methods.fedavg import FedAvg
+from pflbench.api import Client, Family, Loss, Message, TaskCard, UNet, load, pick, statistics_keys
+from pflbench_methods.adapted import AdaptedCopy
 from pflbench_methods.running import estimate_statistics
 
-_KEPT = "adapted"  # in client.state
 Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class PerFedAvg(FedAvg):
+class PerFedAvg(AdaptedCopy):
     """FedAvg, except that clients minimize the loss after a plain gradient step, and evaluate the model after one.
 
     Every step of training draws two batches: w' = w - inner_rate x grad loss(w; first), and the gradient of
@@ -71,30 +70,19 @@ class PerFedAvg(FedAvg):
         client.fit(objective=objective, passes=2)
         return pick(client.model.state_dict(), self.shared(client.model))
 
-    def client_receive(self, client: Client, message: Message) -> None:
-        """Take in the mean; where this round may be selected, adapt a copy of it to the client's training images."""
-        super().client_receive(client, message)
-        if not client.recipe.selects_from(client.round):
-            return
-        adapted = client.new_model(client.model.state_dict())
+    def adapt(self, client: Client, copy: UNet) -> None:
+        """Take plain steps on the client's training images, and give the copy its statistics."""
         for _ in range(self.adaptation_steps):
-            _descend(client, adapted, self.inner_rate)
+            _descend(client, copy, self.inner_rate)
         if self.statistics == "own":
-            estimate_statistics(client, adapted)
+            estimate_statistics(client, copy)
         else:
-            load(adapted, pick(message, statistics_keys(adapted)))
-        client.state[_KEPT] = dict(adapted.state_dict())
-
-    def personal_model(self, client: Client) -> nn.Module:
-        """Return the adapted copy, or the shared model where there is none yet."""
-        adapted = client.state.get(_KEPT)
-        return client.new_model(adapted) if adapted else client.model
+            load(copy, pick(client.model.state_dict(), statistics_keys(copy)))
 
     def extra_gradients(self, task: TaskCard) -> dict[str, int]:
         """Return the gradients at the shared weights, and those of adapting, on average over the rounds."""
-        adapted_rounds = task.rounds // 2 + 1  # those that may be selected
         return {
-            client: count * task.epochs + -(-count * self.adaptation_steps * adapted_rounds // task.rounds)
+            client: count * task.epochs + -(-count * self.adaptation_steps * task.selectable_rounds // task.rounds)
             for client, count in task.clients.items()
         }
 

@@ -163,7 +163,7 @@ def test_before_the_second_half_the_shared_model_is_evaluated():
     # rounds 1 and 2 of 6 cannot be selected; the third can
     first, late = (toy_federation(FedBABU(), rounds=6).play(rounds=n).federation.kept()["clients"] for n in (2, 3))
     assert all(kept["state"] == {} for kept in first.values())
-    assert all(kept["state"]["tuned"].keys() == INITIAL.keys() for kept in late.values())
+    assert all(kept["state"]["adapted"].keys() == INITIAL.keys() for kept in late.values())
 
 
 # what travels, what it costs ---------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ def test_each_client_tunes_on_its_own_images_only():
     data["Lyon"].masks[:] = 1 - data["Lyon"].masks
     second = play(FineTune(), data, rounds=1).kept
     assert any(
-        not torch.equal(first["Lyon"]["state"]["tuned"][name], second["Lyon"]["state"]["tuned"][name])
+        not torch.equal(first["Lyon"]["state"]["adapted"][name], second["Lyon"]["state"]["adapted"][name])
         for name in ENTRIES
     )
-    assert set(first["Bern"]["state"]) == {"tuned"}
+    assert set(first["Bern"]["state"]) == {"adapted"}
