@@ -195,6 +195,7 @@ def _run(made: Plan, todo: int, jobs: int, metrics: Sequence[str], console: Cons
     from pflbench.matrix import run_plan
     from pflbench.measuring import measure
     from pflbench.progress import Display
+    from pflbench.results import scores
     from pflbench.terminal import print_summary
 
     console.print(f"{_work(len(made.trials), todo, jobs)}; results in {made.out}/", markup=False)
@@ -204,7 +205,7 @@ def _run(made: Plan, todo: int, jobs: int, metrics: Sequence[str], console: Cons
     _print_failed(failed, made.out, console)
     for sentence in measure(trials, metrics):
         console.print(sentence, markup=False, style="yellow", soft_wrap=True)
-    print_summary(trials, console)
+    print_summary(scores(trials), console)
     console.print(f"Report: pflbench report {made.out} --out report", markup=False)
     return FAILED if failed else DONE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -13,7 +13,11 @@ from rich.table import Table
 from pflbench.estimate import estimated_seconds
 from pflbench.plan import Plan, PlannedTrial
 from pflbench.progress import duration
-from pflbench.results import Trial, scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NUMBER = 6  # letters of a Dice in %
 
 
 def print_plan(plan: Plan, todo: Sequence[PlannedTrial], jobs: int, console: Console) -> None:
@@ -29,23 +33,30 @@ def print_plan(plan: Plan, todo: Sequence[PlannedTrial], jobs: int, console: Con
     )
 
 
-def print_summary(trials: Sequence[Trial], console: Console) -> None:
-    """Print the mean Dice over seeds of every method; trials that may not be compared stand in tables apart."""
-    frame = scores(trials)
+def print_summary(frame: pd.DataFrame, console: Console) -> None:
+    """Print the mean Dice over seeds of every method in a frame of ``pflbench.results.scores``.
+
+    Trials that may not be compared stand in tables apart.
+    """
     frame = frame[frame.metric == "dice"]
     for number, (_, group) in enumerate(frame[frame.chosen == "best"].groupby("group", sort=False), 1):
         clients = list(dict.fromkeys(group.client))
         note = f", recipe {number} of the sweep" if frame.group.nunique() > 1 else ""
-        # few lines: six clients and the method's name fit into 80 columns
-        table = Table(
-            title=f"Dice in %, mean over seeds{note}", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold"
-        )
-        for heading in ("method", *clients, "average"):
-            table.add_column(heading, overflow="fold")  # on a narrow terminal, folded but whole
-        for (title, settings), rows in group.groupby(["title", "settings"], sort=False):
-            means = 100 * rows.groupby("client").value.mean()
-            cells = [f"{means[client]:.2f}" if client in means else "-" for client in clients]
-            table.add_row(f"{title} {settings}".strip(), *cells, f"{means.mean():.2f}")
+        table = Table(title=f"Dice in %, mean over seeds{note}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        means = {
+            f"{title} {settings}".strip(): 100 * rows.groupby("client").value.mean()
+            for (title, settings), rows in group.groupby(["title", "settings"], sort=False)
+        }
+        wanted = max(map(len, means)) + sum(max(len(heading), _NUMBER) + 2 for heading in (*clients, "average"))
+        table.add_column("method", overflow="fold")
+        for client in clients:
+            # where not all fits, the clients are folded and not the methods' names
+            width = _NUMBER if wanted > console.width - 3 else None
+            table.add_column(client, overflow="fold", justify="right", max_width=width)
+        table.add_column("average", justify="right", no_wrap=True)
+        for name, mean in means.items():
+            cells = [f"{mean[client]:.2f}" if client in mean else "-" for client in clients]
+            table.add_row(name, *cells, f"{mean.mean():.2f}")
         console.print(table)
 
 
