@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +23,8 @@ PluginFiles = Annotated[
 
 
 def make_console() -> Console:
-    """Return the console of standard output; as wide as COLUMNS says, or wide, where it is no terminal."""
+    """Return the console of standard output; wide where that is no terminal."""
     from rich.console import Console
 
     console = Console(stderr=False)
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDE)
+    return console if console.is_terminal else Console(width=_WIDE)

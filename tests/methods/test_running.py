@@ -15,7 +15,7 @@ def a_client(stage="update"):
 
 
 def statistics_by_hand(model, batches):
-    """Return the mean over batches of the mean and the unbiased variance of what every batch-norm layer is given."""
+    """Return the means over images of their batches' mean and unbiased variance of what batch-norm layers are given."""
     seen, hooks = {}, []
     for path, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -30,8 +30,9 @@ def statistics_by_hand(model, batches):
     model.load_state_dict(before)
     found = {}
     for path, given in seen.items():
-        found[f"{path}.running_mean"] = torch.stack([x.mean((0, 2, 3)) for x in given]).mean(0)
-        found[f"{path}.running_var"] = torch.stack([x.var((0, 2, 3)) for x in given]).mean(0)
+        each = [x for x in given for _ in range(len(x))]  # its batch, for every image
+        found[f"{path}.running_mean"] = torch.stack([x.mean((0, 2, 3)) for x in each]).mean(0)
+        found[f"{path}.running_var"] = torch.stack([x.var((0, 2, 3)) for x in each]).mean(0)
     return found
 
 
