@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ _LFS = b"version https://git-lfs"
 _GZIP = b"\x1f\x8b"
 _NUMPY = b"\x93NUMPY"
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's code of the unit of length -> its size; 0: unknown
+_IMPORTING = threading.Lock()
 _BROKEN = (OSError, EOFError, ValueError, TypeError, OverflowError, KeyError, zlib.error)
 
 
@@ -145,6 +147,7 @@ class _Header:
 
 def _header(file: Path, stream: IO[bytes]) -> _Header:
     """Return the checked header of a NIfTI file; nothing more is read, whatever it declares."""
+    _import_nibabel()
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
     from nibabel.spatialimages import HeaderDataError
@@ -158,6 +161,15 @@ def _header(file: Path, stream: IO[bytes]) -> _Header:
             except HeaderDataError as error:
                 raise ValueError(error) from error
     raise ValueError("neither NIfTI nor NumPy")
+
+
+def _import_nibabel() -> None:
+    """Import nibabel, late because it is slow, and in one thread: its modules import each other.
+
+    Another thread that comes in by another of them would be given one that is half done (Python breaks the deadlock).
+    """
+    with _IMPORTING:
+        import nibabel  # noqa: F401
 
 
 def _checked(file: Path, header: Any) -> _Header:
@@ -181,6 +193,7 @@ def _spacing(header: Any) -> Spacing | None:
 
 
 def _read_nifti(file: Path) -> Volume:
+    _import_nibabel()
     from nibabel.volumeutils import apply_read_scaling
 
     with _opened(file) as stream:

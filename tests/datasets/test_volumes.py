@@ -1,6 +1,8 @@
 """Reading volumes: axes as stored, scale factors, grey levels, and every broken file named in one sentence."""
 
 import gzip
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -279,3 +281,42 @@ def test_a_slice_has_y_down_and_x_to_the_right():
     assert picture.flags.c_contiguous
     for x, y in [(0, 0), (6, 0), (0, 4), (3, 2)]:
         assert picture[y, x] == COUNTING[x, y, 2]
+
+
+READ_BY_THREADS = """
+import sys, threading, time
+from pathlib import Path
+from pflbench_datasets import volumes
+
+class Slow:
+    # every module of nibabel takes a moment, so that threads meet in the middle of it
+    def find_spec(self, name, path=None, target=None):
+        time.sleep(0.01 if name.startswith("nibabel") else 0)
+
+sys.meta_path.insert(0, Slow())
+failed = []
+
+def read(call, start):
+    start.wait()
+    try:
+        call(Path(sys.argv[1]))
+    except BaseException as error:
+        failed.append(repr(error))
+
+calls = [volumes.read_shape, volumes.read_volume] * 4
+start = threading.Barrier(len(calls))
+threads = [threading.Thread(target=read, args=(call, start)) for call in calls]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit(" ".join(failed) or 0)
+"""
+
+
+def test_the_first_volumes_may_be_read_by_many_threads_at_once(tmp_path):
+    file = nifti(tmp_path / "a.nii.gz", COUNTING)
+    ran = subprocess.run(
+        [sys.executable, "-c", READ_BY_THREADS, str(file)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
