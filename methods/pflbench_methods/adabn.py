@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pflbench.api import Client, Family, UNet
+from pflbench.api import Client, Family, TaskCard, UNet, statistics_keys
 from pflbench_methods.adapted import AdaptedCopy
+from pflbench_methods.norms import without_batch_norm
 from pflbench_methods.running import estimate_statistics
 
 
@@ -14,14 +15,15 @@ from pflbench_methods.running import estimate_statistics
 class AdaBN(AdaptedCopy):
     """FedAvg, except that what is evaluated is a copy whose batch-norm statistics are estimated anew at its client.
 
-    A control. Training normalizes with the statistics of the batch, so the parameters are those of FedAvg to the last
-    bit, and those of SiloBN too: a table of the three compares nothing but the statistics used for evaluation, which
-    are the mean of all clients' here, a client's own as they lag behind its weights there, and a client's own for the
-    very weights it received in this method. Personalized methods gain part of what they gain over FedAvg in this way.
+    A control. Training normalizes with the statistics of the batch, so round for round the parameters are those of
+    FedAvg and of SiloBN to the last bit, and the three differ in the statistics used for evaluation alone. FedAvg has
+    the mean of all clients'. SiloBN has a client's own, measured while it trained, on weights that were then averaged
+    away. Here they are a client's own, measured on the very weights it received. (Each client's best round is chosen by
+    its own validation, and may be another one in the three.)
 
     The statistics are the mean of those of one epoch of training batches; nothing is trained. The copy is made in
-    those rounds only that may be selected, because it is asked for in no other; before, the shared model is
-    evaluated. Batch-norm statistics: averaged for training, estimated anew for evaluation.
+    those rounds only that may be selected, see ``AdaptedCopy``. Without batch norm the method would be FedAvg, and is
+    skipped. Batch-norm statistics: averaged for training, estimated anew for evaluation.
     Li, Wang, Shi, Hou, Liu: Adaptive Batch Normalization for practical domain adaptation. Pattern Recognition 80,
     2018. https://arxiv.org/abs/1603.04779 (there with the test images of a new domain; training images here)
     """
@@ -40,6 +42,10 @@ class AdaBN(AdaptedCopy):
     def adapt(self, client: Client, copy: UNet) -> None:
         """Estimate the copy's statistics."""
         estimate_statistics(client, copy)
+
+    def unsuitable(self, task: TaskCard) -> str | None:
+        """Say so where the model has no running statistics to estimate."""
+        return without_batch_norm(task, statistics_keys)
 
     def policies(self) -> dict[str, str]:
         """Say that the statistics of what is evaluated are its client's."""

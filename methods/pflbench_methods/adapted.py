@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import nn
@@ -17,12 +18,13 @@ class AdaptedCopy(FedAvg):
     """FedAvg, except that a copy of the shared model is adapted to its client, and evaluated instead of it.
 
     The copy starts anew from what was received, and nothing of it goes back. It is made in those rounds only that may
-    be selected (the second half), because it is asked for in no other; before, the shared model is evaluated.
+    be selected (the second half), to save its cost in the others: there the shared model is validated, so the
+    validation curve is the shared model's in the first half and the copies' from then on, and may jump between them.
     """
 
+    @abstractmethod
     def adapt(self, client: Client, copy: UNet) -> None:
         """Adapt a copy of the shared model to its client."""
-        raise NotImplementedError
 
     def client_receive(self, client: Client, message: Message) -> None:
         """Take in the mean; adapt a copy of it where this round may be selected."""

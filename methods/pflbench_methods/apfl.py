@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from pflbench.api import Client, Message, Objective, UNet, Weights, keys, load, parameter_keys, pick
 from pflbench_methods.companion import WithCompanion
+from pflbench_methods.reported import reported_as
 
 _KEPT = "own_share"  # in client.state
 
@@ -37,7 +38,9 @@ class APFL(WithCompanion):
       alone exactly.
 
     v's gradient is alpha times that of the mixture: Adam takes out the factor, but weight decay weighs 1/alpha more.
-    The original trains with SGD; here as everybody, with Adam, and W is averaged by training images.
+    The original trains with SGD; here as everybody, with Adam, and W is averaged by training images. The reported
+    training loss is that of the mixture, which is evaluated.
+    Batch-norm statistics: as ``statistics`` says; those of W are averaged.
     Deng, Kamani, Mahdavi: Adaptive Personalized Federated Learning. 2020. https://arxiv.org/abs/2003.13461
     """
 
@@ -63,7 +66,8 @@ class APFL(WithCompanion):
             constant = {name: value.detach() for name, value in client.model.named_parameters()}
             mixture = mixed(constant, dict(companion.named_parameters()), share)
             logits = functional_call(companion, mixture, (images,))
-            return client.loss(client.model(images), masks) + client.loss(logits, masks)
+            shared, mix = client.loss(client.model(images), masks), client.loss(logits, masks)
+            return reported_as(mix, shared + mix)
 
         return both
 

@@ -21,6 +21,7 @@ class WithCompanion(FedAvg):
     Both models see the same batches, in one pass. Adam treats every entry by itself, so one optimiser over both is
     two optimisers: a model whose gradient is that of its own loss alone learns, to the last bit, what it would learn
     without the other. Batch-norm statistics: the shared model's are averaged, the companion's stay at its client.
+    The training loss that is reported should be that of the evaluated model alone (``reported_as``).
     """
 
     family: ClassVar[Family] = "personalized"

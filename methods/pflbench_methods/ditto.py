@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pflbench.api import Client, Objective, UNet
 from pflbench_methods.companion import WithCompanion
+from pflbench_methods.reported import reported_as
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Ditto(WithCompanion):
       all parameters, scale and shift of batch norm included.
 
     The original averages with equal weights and trains with SGD; here as everybody: by training images, with Adam.
+    The reported training loss is L(v), the evaluated model's, without the distance.
     Batch-norm statistics: v has its own, which stay at the client and are not pulled; those of W are averaged.
     Li, Hu, Beirami, Smith: Ditto: Fair and Robust Federated Learning Through Personalization. ICML 2021.
     https://arxiv.org/abs/2012.04221
@@ -46,8 +48,8 @@ class Ditto(WithCompanion):
         received = {name: value.detach().clone() for name, value in client.model.named_parameters()}
 
         def both(_: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
-            losses = client.loss(client.model(images), masks) + client.loss(companion(images), masks)
+            shared, own = client.loss(client.model(images), masks), client.loss(companion(images), masks)
             distance = sum(F.mse_loss(v, received[name], reduction="sum") for name, v in companion.named_parameters())
-            return losses + self.proximity / 2 * distance
+            return reported_as(own, shared + own + self.proximity / 2 * distance)
 
         return both

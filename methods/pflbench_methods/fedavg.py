@@ -17,10 +17,12 @@ from pflbench.api import (
     Outbox,
     Server,
     UNet,
+    Weights,
     keys,
     layer,
     load,
     norm_keys,
+    parameter_keys,
     pick,
     statistics_keys,
     weighted_mean,
@@ -77,6 +79,12 @@ class FedAvg(Method):
     def client_receive(self, client: Client, message: Message) -> None:
         """Overwrite the shared entries."""
         load(client.model, message)
+
+
+def initial_parameters(server: Server) -> Weights:
+    """Return the parameters that every client starts from, for a server that keeps what it sent last."""
+    model = server.new_model()
+    return pick(model.state_dict(), parameter_keys(model))
 
 
 def _fate(names: frozenset[str], shared: frozenset[str]) -> str:

@@ -20,9 +20,9 @@ class FedBABU(FineTune):
     its client has fine-tuned, head included; nothing of it goes back into the federation.
 
     * ``tuning_epochs``: the original fine-tunes once, after the last round, for a few epochs (5 to 10 in public code).
-      Here a round is chosen by validation, so every round that may be chosen (the second half) has its own copy, made
-      anew from the body received, with a new optimiser, the recipe's Adam. Before, and with 0, the shared body with the
-      initial head is evaluated.
+      Here a round is chosen by validation, so every round that may be chosen (see ``AdaptedCopy``) has its own copy,
+      made anew from the body received, with a new optimiser, the recipe's Adam. Before, and with 0, the shared body
+      with the initial head is evaluated.
     * ``tuned``: what fine-tuning trains: "all", or the "head" alone, a 1x1 convolution.
 
     The original averages with equal weights and trains by SGD with momentum; here by training images and with Adam.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
-from pflbench.api import Family, TaskCard, UNet, keys, norm_keys
+from pflbench.api import Family, TaskCard, keys, norm_keys
 from pflbench_methods.fedavg import FedAvg
+from pflbench_methods.norms import without_batch_norm
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class FedBN(FedAvg):
 
     Layers are found by type, so a model that calls them anything is treated right. The original averages
     with equal weights; here all methods weight by training images, so that only the method differs.
+    Batch-norm statistics: kept at the client.
     Li, Jiang, Zhang, Kamp, Dou: FedBN: Federated Learning on Non-IID Features via Local Batch Normalization.
     ICLR 2021. https://arxiv.org/abs/2102.07623
     """
@@ -39,6 +40,4 @@ class FedBN(FedAvg):
 
     def unsuitable(self, task: TaskCard) -> str | None:
         """Say so where the model has no normalization layer to keep."""
-        with torch.device("meta"):  # names alone: no memory, no random numbers
-            kept = norm_keys(UNet(task.channels, width=1))
-        return None if kept else "the model has no normalization layer, so it would be FedAvg."
+        return without_batch_norm(task, norm_keys)

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import torch
 
-from pflbench.api import Client, Family, Inbox, Message, Outbox, Server, Weights, parameter_keys, pick, weighted_mean
-from pflbench_methods.fedavg import FedAvg
+from pflbench.api import Client, Family, Inbox, Message, Outbox, Server, Weights, pick, weighted_mean
+from pflbench_methods.fedavg import FedAvg, initial_parameters
 
 _SENT = "sent"  # in server.state: the parameters that everybody was last sent
 
@@ -55,7 +55,7 @@ class FedNova(FedAvg):
         """Send everybody the normalized mean."""
         weights: dict[str, Weights] = {client: message["weights"] for client, message in inbox.items()}
         steps: dict[str, int] = {client: message["steps"] for client, message in inbox.items()}
-        sent = server.state.get(_SENT) or _initial(server)
+        sent = server.state.get(_SENT) or initial_parameters(server)
         mean = weighted_mean(weights, server.shares) | normalized_mean(sent, weights, steps, server.shares)
         server.state[_SENT] = pick(mean, sent)
         return dict.fromkeys(inbox, mean)
@@ -63,11 +63,6 @@ class FedNova(FedAvg):
     def policies(self) -> dict[str, str]:
         """Say that steps count too."""
         return {**super().policies(), "aggregation": "training images, changes of parameters per local step"}
-
-
-def _initial(server: Server) -> Weights:
-    model = server.new_model()
-    return pick(model.state_dict(), parameter_keys(model))
 
 
 def local_steps(client: Client) -> int:

@@ -17,7 +17,8 @@ class FedPer(FedAvg):
 
     ``personal`` says how much of a segmentation network counts as its last layers; the original speaks of
     classifiers, and the authors' public harness keeps the head. All entries are trained jointly; all start
-    from the common initial weights. Batch-norm statistics of the shared part: averaged.
+    from the common initial weights. Clients are weighted by training images.
+    Batch-norm statistics: those of the shared part are averaged, those of a personal last stage kept at the client.
     Arivazhagan, Aggarwal, Singh, Choudhary: Federated Learning with Personalization Layers. 2019.
     https://arxiv.org/abs/1912.00818
     """
@@ -40,3 +41,8 @@ class FedPer(FedAvg):
         if self.personal == "last_decoder" and isinstance(model, UNet):
             kept |= module_keys(model, model.dec2)
         return keys(model) - kept
+
+    def policies(self) -> dict[str, str]:
+        """Say what more stays at the client where the last decoder stage does."""
+        more = "all weights and batch-norm statistics but those of the last decoder stage and the head, every round"
+        return {**super().policies(), **({} if self.personal == "head" else {"travels": more})}

@@ -23,7 +23,9 @@ class FedProx(FedAvg):
       pull counts relative to the loss's gradient, not in units of the step, as it does with the original's SGD.
     * It is there at every step. The harness leaves it out at the first batch of every epoch, the FedBN code in the
       whole first round; only at the very first step of a round is that the same, because the pull vanishes there.
-    * The original also lets slow clients do fewer steps. Here all do the same epochs.
+    * The original also lets slow clients do fewer steps. Here all do the same epochs. It draws clients in proportion to
+      their data and averages these equally; here all take part and are weighted by training images.
+    * The reported training loss is L(w) alone.
 
     Batch-norm statistics: averaged, and not pulled, because they are no parameters; scale and shift are pulled.
     Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: Federated Optimization in Heterogeneous Networks. MLSys 2020.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pflbench.api import Client, Family, Message, UNet, load, pick
 from pflbench_methods.fedavg import FedAvg
+from pflbench_methods.reported import reported_as
 
 _KEPT = "personal head"  # in client.state
 
@@ -67,7 +68,7 @@ class FedRoD(FedAvg):
 
         def loss(_: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
             generic, both = (client.loss(logits, masks) for logits in heads.logits(images))
-            return both + (generic - generic.detach())  # both losses' gradients; the value is that of what is evaluated
+            return reported_as(both, generic + both)
 
         client.fit(heads, objective=loss, role="both heads")
         client.state[_KEPT] = dict(heads.personal.state_dict())

@@ -16,8 +16,8 @@ class FineTune(AdaptedCopy):
     """FedAvg, except that what is evaluated is a copy of the shared model after some more epochs at its client.
 
     The copy starts anew from what was received, with a new optimiser, and nothing of it goes back. It is made in those
-    rounds only that may be selected (the second half), because it is asked for in no other; before, the shared model
-    is evaluated. Batch-norm statistics: those of the shared model are averaged, the copy goes on with its client's.
+    rounds only that may be selected, see ``AdaptedCopy``.
+    Batch-norm statistics: those of the shared model are averaged, the copy goes on with its client's.
     McMahan et al., AISTATS 2017: https://arxiv.org/abs/1602.05629
     """
 

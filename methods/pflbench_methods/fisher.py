@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, masks -> scalar
-_AT_ONCE = 8  # images per batched gradient
+_AT_ONCE = 8  # images that a model is given together, at most
 
 
 def diagonal_fisher(model: nn.Module, images: Tensor, masks: Tensor, loss: Loss) -> dict[str, Tensor]:
@@ -47,7 +48,7 @@ def sampled_fisher(model: nn.Module, batches: Iterable[Tensor], rng: torch.Gener
     """
 
     def sampled() -> Iterator[tuple[Tensor, Tensor]]:
-        for images in batches:
+        for images in chain.from_iterable(torch.split(batch, _AT_ONCE) for batch in batches):
             with torch.no_grad():
                 probability = model(images).sigmoid()
             drawn = torch.rand(probability.shape, generator=rng).to(probability.device)

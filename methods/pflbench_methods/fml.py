@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pflbench.api import Client, Objective, UNet
 from pflbench_methods.companion import WithCompanion
+from pflbench_methods.reported import reported_as
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,7 +31,7 @@ class FML(WithCompanion):
       (the original sums over classes and averages over images), so that it has the scale of cross-entropy.
 
     The original averages with equal weights, trains with SGD and renews the meme's optimiser each round; here as
-    everybody: by training images, Adam, its state as the recipe says.
+    everybody: by training images, Adam, its state as the recipe says. The reported training loss is L(p, y) alone.
     Batch-norm statistics: those of the meme are averaged, the private model's stay at its client.
     Shen, Zhang, Jia, Zhang, Huang, Zhou, Kuang, Wu, Wu: Federated Mutual Learning. 2020.
     https://arxiv.org/abs/2006.16765
@@ -47,12 +48,15 @@ class FML(WithCompanion):
     def objective(self, client: Client, companion: UNet) -> Objective:
         """Return the two losses, each with the divergence from the other's predictions."""
 
-        def taught(weight: float, logits: Tensor, teacher: Tensor, masks: Tensor) -> Tensor:
-            return weight * client.loss(logits, masks) + (1 - weight) * divergence(teacher.detach(), logits)
+        def taught(weight: float, loss: Tensor, logits: Tensor, teacher: Tensor) -> Tensor:
+            return weight * loss + (1 - weight) * divergence(teacher.detach(), logits)
 
         def both(_: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
             meme, private = client.model(images).float(), companion(images).float()
-            return taught(self.meme_weight, meme, private, masks) + taught(self.private_weight, private, meme, masks)
+            shared, own = client.loss(meme, masks), client.loss(private, masks)
+            minimized = taught(self.meme_weight, shared, meme, private)
+            minimized = minimized + taught(self.private_weight, own, private, meme)
+            return reported_as(own, minimized)
 
         return both
 

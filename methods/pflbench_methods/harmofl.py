@@ -35,7 +35,7 @@ class HarmoFL(FedAvg):
     training images. The result is not clipped to [0, 1]: it is no image to look at, and the original does not clip it
     either. Adam steps with that gradient, as in the original on segmentation. The original weights clients equally;
     here by training images, amplitudes too. The mean amplitudes go along with every round's weights, so that a
-    hospital that joins without a setup can use the model.
+    hospital that joins without a setup can use the model. The reported training loss is that at the weights uphill.
     Batch-norm statistics: averaged; those of the first pass alone, at unperturbed weights (the original's
     network keeps none and normalizes test images by their batch).
     Jiang, Wang, Dou: HarmoFL: Harmonizing Local and Global Drifts in Federated Learning on Heterogeneous Medical
@@ -106,6 +106,10 @@ class HarmoFL(FedAvg):
     def extra_gradients(self, task: TaskCard) -> dict[str, int]:
         """Return the gradients that only lead uphill: as many as training takes."""
         return {client: count * task.epochs * (self._passes - 1) for client, count in task.clients.items()}
+
+    def policies(self) -> dict[str, str]:
+        """Say that no amplitudes leave where none are replaced."""
+        return {**super().policies(), **({} if self.normalize else {"travels": FedAvg.travels})}
 
     @property
     def _passes(self) -> int:

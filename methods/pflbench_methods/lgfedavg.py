@@ -11,6 +11,13 @@ from torch import nn
 from pflbench.api import Client, Family, Message, UNet, head_keys, keys, module_keys, pick
 from pflbench_methods.fedavg import FedAvg
 
+# what `personal` leaves to travel, in words
+_UPPER = {
+    "encoder": "weights and batch-norm statistics of decoder and head",
+    "body": "the weights of the head",
+    "none": "all weights and batch-norm statistics",
+}
+
 
 @dataclass(frozen=True)
 class LGFedAvg(FedAvg):
@@ -39,7 +46,7 @@ class LGFedAvg(FedAvg):
     )
     family: ClassVar[Family] = "personalized"
     year: ClassVar[int | None] = 2019
-    travels: ClassVar[str] = "weights and batch-norm statistics of decoder and head, every round"
+    travels: ClassVar[str] = _UPPER["encoder"] + ", every round"
 
     personal: Literal["encoder", "body", "none"] = "encoder"
     fedavg_rounds: Annotated[int, Field(ge=0)] = 0
@@ -57,3 +64,12 @@ class LGFedAvg(FedAvg):
         client.fit()
         everything = client.round <= self.fedavg_rounds
         return pick(client.model.state_dict(), keys(client.model) if everything else self.shared(client.model))
+
+    def policies(self) -> dict[str, str]:
+        """Say what becomes of all layers, and of the lower ones in the first rounds."""
+        said = {**super().policies(), "travels": _UPPER[self.personal] + ", every round"}
+        if self.fedavg_rounds and self.personal != "none":
+            until = f"up to round {self.fedavg_rounds}"
+            said["travels"] = f"{until} {_UPPER['none']}, then {said['travels']}"
+            said["batch_norm"] = f"{until} parameters and statistics averaged, then {said['batch_norm']}"
+        return said

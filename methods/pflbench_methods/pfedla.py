@@ -31,7 +31,8 @@ class PFedLA(FedAvg):
     linear layers start with weights from U(0, 1) and no bias, so that no row is zero and all are near 1 / C; a row that
     becomes zero falls back to the client's own model. In round 1 everybody was sent the same weights, whatever the
     rows, so that the network cannot learn from it. Alone, a client trains locally. The clients' weights in a mixture
-    are learnt, never the numbers of training images.
+    are learnt, never the numbers of training images. The paper's variant HeurpFedLA, which saves bytes by keeping at
+    home the layers whose own weight is largest, is left out.
 
     Batch-norm statistics: they never leave the client. The original speaks of no such layers.
 

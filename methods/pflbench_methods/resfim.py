@@ -34,6 +34,10 @@ from pflbench_methods.residual import Residual, residual
 from pflbench_methods.spectral import low_frequency, spectral_transfer, windows_of_others
 
 _CHUNK = 8  # images restyled at once
+_STYLES = (
+    "once: the low-frequency amplitude spectrum of every training image (derived from the images: it reveals "
+    "their colour and illumination) to the server and every other client; "
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class ResFIM(FedAvg):
       ``fisher_every``: a new mask only every so many rounds. They save time; the paper uses neither.
 
     Fisher: per image, true labels, training loss, evaluation mode, no augmentation.
+    Batch-norm statistics: as ``statistics`` says; scale and shift are parameters like any other.
     Zhu, Mao, Wang, Li, Xing, Yuan, Lam: Personalized Federated Learning with Residual Fisher Information for
     Medical Image Segmentation. ISBI 2026. https://arxiv.org/abs/2603.14848
     """
@@ -88,11 +93,7 @@ class ResFIM(FedAvg):
     in_paper: ClassVar[bool] = True
     family: ClassVar[Family] = "personalized"
     year: ClassVar[int | None] = 2026
-    travels: ClassVar[str] = (
-        "once: the low-frequency amplitude spectrum of every training image (derived from the images: it reveals "
-        "their colour and illumination) to the server and every other client; every round: all weights and a mask "
-        "of one bit each"
-    )
+    travels: ClassVar[str] = _STYLES + "every round: all weights and a mask of one bit each"
 
     delta: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of parameters kept personal
     beta: Annotated[float, Field(ge=0, lt=0.5)] = 0.01  # half side of the window, as a share of the image's
@@ -146,9 +147,16 @@ class ResFIM(FedAvg):
         """Say what becomes of batch norm: parameters follow the mask, statistics the setting."""
         fates = {"kept": "kept at the client", "averaged": "averaged", "follow": "kept where their scale is masked"}
         parameters = "parameters averaged but where the client's mask keeps them"
-        travels = {} if self.score == "residual" else {"travels": "all weights and a mask of one bit each, every round"}
         batch_norm = f"{parameters}, statistics {fates[self.statistics]}"
+        travels = {} if self._travels == self.travels else {"travels": self._travels}
         return {**super().policies(), "batch_norm": batch_norm, **travels}
+
+    @property
+    def _travels(self) -> str:
+        """What leaves a hospital with these settings, in words."""
+        statistics = "" if self.statistics == "kept" else ", batch-norm statistics"
+        sent = f"all weights{statistics} and a mask of one bit each"
+        return f"{_STYLES}every round: {sent}" if self.score == "residual" else f"{sent}, every round"
 
     def extra_gradients(self, task: TaskCard) -> Mapping[str, int]:
         """Return the gradients of the Fishers: one per image and style, its own and those of all others."""

@@ -7,17 +7,20 @@ from typing import ClassVar
 
 from torch import nn
 
-from pflbench.api import Family, keys, statistics_keys
+from pflbench.api import Family, TaskCard, keys, statistics_keys
 from pflbench_methods.fedavg import FedAvg
+from pflbench_methods.norms import without_batch_norm
 
 
 @dataclass(frozen=True)
 class SiloBN(FedAvg):
     """FedAvg, except that running means and variances stay at their client; scale and shift are averaged.
 
-    Training normalizes with the statistics of the batch, so the parameters are those of FedAvg to the last bit: a
-    table of the two compares the statistics used for evaluation, and nothing else.
-
+    Training normalizes with the statistics of the batch, so round for round the parameters are those of FedAvg to the
+    last bit, and the two differ in the statistics used for evaluation alone. (Each client's best round is chosen by
+    its own validation, and may be another one in the two.) Clients are weighted by training images.
+    Batch-norm statistics: kept at the client. Measured in training, on the client's own weights before these were
+    averaged, they normalize the averaged ones in evaluation.
     Andreux, Ogier du Terrail, Beguier, Tramel: Siloed Federated Learning for Multi-Centric Histopathology
     Datasets. DCL workshop, MICCAI 2020. https://arxiv.org/abs/2008.07424
     """
@@ -37,3 +40,7 @@ class SiloBN(FedAvg):
     def shared(self, model: nn.Module) -> frozenset[str]:
         """Return all entries but running statistics."""
         return keys(model) - statistics_keys(model)
+
+    def unsuitable(self, task: TaskCard) -> str | None:
+        """Say so where the model has no running statistics to keep."""
+        return without_batch_norm(task, statistics_keys)

@@ -16,7 +16,7 @@ ROUNDS = 3  # the last two may be selected
 
 
 def evaluated(after, client):
-    """Return the entries of the model that is evaluated."""
+    """Return the entries of the model that is evaluated; no image is needed for it any more."""
     model = UNet(3, 4)
     model.load_state_dict(after.models[client])
     memory = Memory(model, state=after.kept[client]["state"])
@@ -46,6 +46,14 @@ def test_its_statistics_are_the_mean_of_those_of_the_training_batches_under_the_
         for name, expected in statistics_by_hand(model, list(same.batches(1))).items():
             torch.testing.assert_close(found[name].double(), expected, rtol=1e-5, atol=1e-6)
             assert not torch.allclose(found[name], after.models[client][name], rtol=1e-2)
+
+
+def test_its_statistics_are_neither_fedavg_s_nor_silobn_s():
+    for client, _ in SIZES:
+        found = evaluated(played(AdaBN(), ROUNDS), client)
+        for other in (FedAvg(), SiloBN()):
+            theirs = played(other, ROUNDS).models[client]
+            assert not {name for name in STATISTICS if torch.equal(found[name], theirs[name])}
 
 
 @pytest.mark.parametrize(("round", "copied"), [(2, False), (3, True), (6, True)])

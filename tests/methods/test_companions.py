@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from by_hand import half_bce_half_dice
 from short_federation import ENTRIES, PARAMETERS, SIZES, STATISTICS, WIDTH, cases, played, setting
 from test_controls import ALL, plain
 from torch.distributions import Bernoulli, kl_divergence
@@ -33,9 +34,8 @@ def evaluated(method, after, client, rounds=ROUNDS):
 
 
 def scores(after):
-    """Return all tables of scores; losses are those of other objectives."""
-    rounds = [row for row in after.tables["rounds"] if row[2] != "train"]
-    return repr([rounds, after.tables["cases"]])
+    """Return all tables of scores, and the losses of training: those of what is evaluated."""
+    return repr([after.tables["rounds"], after.tables["cases"]])
 
 
 def same(one, other):
@@ -56,6 +56,7 @@ class Plain:
         self.first = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in self.parameters.items()}
         self.second = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in self.parameters.items()}
         self.steps = 0
+        self.losses = {}  # round -> the loss of what was looked at, batch by batch
 
     def values(self):
         return {name: value.detach().double() for name, value in self.parameters.items()}
@@ -67,7 +68,8 @@ class Plain:
 
     def logits(self, images):
         self.network.train()
-        return self.network(images)
+        self.seen = self.network(images)
+        return self.seen
 
     def gradients(self, logits, by_logits):
         """Return the gradient of every parameter from that of the logits."""
@@ -104,6 +106,8 @@ def by_hand(take, rounds=ROUNDS):
             client = Client(c, round, "update", cases(c, count), Memory(setting().new_model()), setting())
             for images, masks in client.batches():
                 by_shared, by_own = take(shared[c], own[c], received, images, masks)
+                loss = half_bce_half_dice(own[c].seen.detach().double(), masks)
+                own[c].losses.setdefault(round, []).append(loss.item())
                 shared[c].step(by_shared, round)
                 own[c].step(by_own, round)
         sent = {c: {n: v.double() for n, v in shared[c].network.state_dict().items()} for c in CLIENTS}
@@ -128,6 +132,14 @@ def assert_close(found, expected):
         assert off <= allowed * (expected[name].double() - initial[name].double()).norm(), name
 
 
+def assert_reported(after, own):
+    """Compare the reported losses of training with those of what is evaluated, mixture or companion."""
+    reported = {(row[0], row[1]): row[4] for row in after.tables["rounds"] if row[2] == "train"}
+    assert len(reported) == ROUNDS * len(CLIENTS)
+    for (round, client), value in reported.items():
+        assert value == pytest.approx(np.mean(own[client].losses[round]), rel=1e-4)
+
+
 def test_the_derivative_by_hand_is_that_of_the_loss():
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn((2, 1, 4, 4), generator=rng, dtype=torch.float64, requires_grad=True)
@@ -150,6 +162,7 @@ def test_ditto_is_pulled_towards_what_was_received(proximity):
     own, shared = by_hand(take)
     method = Ditto(proximity=proximity)
     after = played(method)
+    assert_reported(after, own)
     for client in CLIENTS:
         assert_close(evaluated(method, after, client), own[client].network.state_dict())
         assert_close(after.models[client], shared[client].network.state_dict())
@@ -173,6 +186,7 @@ def test_apfl_trains_its_own_model_on_the_loss_of_the_mixture(share, adaptation,
     own, shared = by_hand(take)
     method = APFL(own_share=share, adaptation=adaptation, statistics=statistics)
     after = played(method)
+    assert_reported(after, own)
     for client in CLIENTS:
         alpha = shares[own[client]]
         v, w = own[client].network.state_dict(), shared[client].network.state_dict()
@@ -199,6 +213,7 @@ def test_fml_learns_from_the_other_s_predictions_as_they_are(private, meme):
     own, shared = by_hand(take)
     method = FML(private_weight=private, meme_weight=meme)
     after = played(method)
+    assert_reported(after, own)
     for client in CLIENTS:
         assert_close(evaluated(method, after, client), own[client].network.state_dict())
         assert_close(after.models[client], shared[client].network.state_dict())

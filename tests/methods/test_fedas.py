@@ -66,12 +66,11 @@ def test_of_single_images_it_is_that_of_the_diagonal_fisher():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_trace_and_class_means_leave_the_model_as_it_was(training):
+def test_the_trace_leaves_the_model_as_it_was(training):
     model, images, masks = example()
     model.train(training)
     before = copy.deepcopy(model.state_dict())
     fisher_trace(model, in_twos(images, masks))
-    class_means(model, in_twos(images, masks))
     assert not differing(before, model.state_dict())
     assert model.training is model.dec2[1].training is training
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -80,14 +79,22 @@ def test_trace_and_class_means_leave_the_model_as_it_was(training):
 # class means and the distance from them --------------------------------------------------------------------------
 
 
-def test_class_means_are_means_over_all_pixels_of_a_class():
-    model, images, masks = example()
+def maps_by_batches(model, images):
+    """Return the last decoder maps, N x H x W x channels, of images normalized in twos."""
+    model = copy.deepcopy(model).train()
     with torch.no_grad():
-        maps = copy.deepcopy(model).eval().features(images).permute(0, 2, 3, 1).numpy()
+        return torch.cat([model.features(two) for two in images.split(2)]).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_class_means_are_means_over_all_pixels_of_a_class_whatever_the_mode(training):
+    model, images, masks = example()
+    maps = maps_by_batches(model, images)
     inside = masks[:, 0].numpy() == 1
     expected = [maps[~inside].mean(0), maps[inside].mean(0)]
-    found = class_means(model, in_twos(images, masks))
+    found = class_means(model.train(training), in_twos(images, masks))
     assert found.shape == (2, 4)
+    assert not found.requires_grad
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
     assert not np.allclose(expected[0], expected[1], rtol=1e-2)
     by_image = np.mean([m[i].mean(0) for m, i in zip(maps, inside, strict=True)], axis=0)
@@ -205,10 +212,9 @@ def test_a_client_s_name_is_percent_encoded_in_the_log():
 def aligned_again(client, rate, epochs):
     """Return the model after alignment, in float64, by torch's SGD and a loop over classes."""
     images, masks = pixels(client)
-    previous = loaded(trained()[client]).eval()
-    with torch.no_grad():
-        maps = previous.features(images).permute(0, 2, 3, 1)
-    prototypes = [maps[masks[:, 0] == k].mean(0) for k in (0, 1)]
+    order = torch.randperm(len(images), generator=seeds.generator(0, "client", client, "receive", 1))
+    maps = torch.from_numpy(maps_by_batches(loaded(trained()[client]), images[order]))
+    prototypes = [maps[masks[order, 0] == k].mean(0) for k in (0, 1)]
     model = loaded({**trained()[client], **mean_again()}).train()
     optimizer = torch.optim.SGD([p for name, p in model.named_parameters() if name not in HEAD], lr=rate)
     data, toy = cases(client, dict(SIZES)[client]), setting()

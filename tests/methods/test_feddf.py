@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from short_federation import ENTRIES, SIDE, SIZES, WIDTH, cases, play, played, setting
+from short_federation import ENTRIES, SIDE, SIZES, STAGES, STATISTICS, WIDTH, cases, play, played, setting
 from test_controls import CLIENTS, assert_same_models, differing, plain
 
 from pflbench import seeds
@@ -113,7 +113,7 @@ def test_the_teacher_is_the_mean_of_all_logits_with_equal_parts_in_evaluation_mo
 @pytest.mark.parametrize("batch", [3, 64])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_round_is_distillation_in_float64_statistics_too(steps, batch):
-    after = federation(steps=steps, batch=batch, learning_rate=1e-3)
+    after = federation(steps=steps, batch=batch, learning_rate=1e-3, statistics="public")
     expected, losses = distilled_by_hand(played(Local(), 1).models, steps, batch, 1e-3)
     mean = mean_by_hand(played(Local(), 1).models)
     for name in ENTRIES:
@@ -125,8 +125,27 @@ def test_a_round_is_distillation_in_float64_statistics_too(steps, batch):
     assert after.logs("distillation_loss")[1, ""] == pytest.approx(sum(losses) / steps, rel=1e-3)
 
 
+def test_averaged_statistics_are_fedavg_s_and_all_else_is_as_with_public_ones():
+    averaged, public = federation(steps=3), federation(steps=3, statistics="public")
+    for client in CLIENTS:
+        assert differing(averaged.models[client], public.models[client]) & set(ENTRIES) == STATISTICS
+        assert not differing(averaged.models[client], played(FedAvg(), 1).models[client]) & STATISTICS
+
+
+@pytest.mark.parametrize(("round", "expected"), [(1, 1e-3), (2, 5e-4), (4, 1.25e-4)])
+def test_the_student_s_rate_falls_from_round_to_round_as_the_recipe_s(round, expected):
+    # Adam's first step is as long as its rate, wherever the gradient is not nothing
+    models = {c: {name: played(Local(), 1).models[c][name] for name in ENTRIES} for c in CLIENTS}
+    server = Server(round, "update", {c: n / 12 for c, n in SIZES}, {}, setting(lr_decay=0.5), PUBLIC)
+    sent = FedDF(steps=1, learning_rate=1e-3).server_update(server, models)["Bern"]
+    mean = mean_by_hand(models)
+    step = max(float((sent[name].double() - mean[name]).abs().max()) for name in set(ENTRIES) - STATISTICS)
+    assert step == pytest.approx(expected, rel=1e-2)
+
+
 def test_without_a_step_it_is_fedavg():
-    assert_same_models(federation(3, steps=0), played(FedAvg(), 3))
+    for statistics in ("averaged", "public"):
+        assert_same_models(federation(3, steps=0, statistics=statistics), played(FedAvg(), 3))
     assert federation(1, steps=0).logs("distillation_loss") == {}
 
 
@@ -151,13 +170,19 @@ def test_everybody_gets_the_student():
 
 def test_it_learns_from_the_public_images():
     one, other = federation(steps=2), federation(steps=2, public=255 - PUBLIC)
-    assert differing(one.models["Bern"], other.models["Bern"]) >= set(ENTRIES)
+    assert differing(one.models["Bern"], other.models["Bern"]) >= set(ENTRIES) - STATISTICS
+    public = [federation(steps=2, public=images, statistics="public") for images in (PUBLIC, 255 - PUBLIC)]
+    assert differing(*(after.models["Bern"] for after in public)) >= STATISTICS
 
 
-@pytest.mark.parametrize("changed", [{"steps": 3}, {"batch": 2}, {"learning_rate": 1e-3}])
+@pytest.mark.parametrize(
+    "changed", [{"steps": 3}, {"batch": 2}, {"learning_rate": 1e-3}, {"statistics": "public"}], ids=str
+)
 def test_every_setting_changes_the_model(changed):
-    one, other = federation(steps=2), federation(**{"steps": 2, **changed})
-    assert differing(one.models["Bern"], other.models["Bern"]) >= set(ENTRIES)
+    # two rounds: the statistics that are sent change the weights by what teachers make of them in the next
+    one, other = federation(2, steps=2), federation(2, **{"steps": 2, **changed})
+    kernels = {f"{stage}.0.weight" for stage in STAGES}
+    assert differing(one.models["Bern"], other.models["Bern"]) >= STATISTICS | kernels
 
 
 # what it needs and costs ---------------------------------------------------------------------------------------

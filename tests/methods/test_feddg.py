@@ -264,6 +264,14 @@ def test_an_episode_takes_the_gradients_of_two_models_one_inner_step_apart(metho
     assert_same_gradients(taken(client.model), {name: expected[name] + of_fast[name] for name in expected})
 
 
+def test_the_reported_loss_is_that_of_raw_images_as_fedavg_s():
+    # one batch: the loss at the common initial weights
+    other, plainly = hospital(briefing={"Oslo": torch.full((1, 3, 1, 1), 90.0)}, name="Bern"), hospital()
+    FedDG(beta=0).client_update(other)
+    FedAvg().client_update(plainly)
+    assert other.losses == plainly.losses
+
+
 def written_out_contrast(raw, other, masks, method):
     """Return the contrast in float64 for autograd, from scipy's bands and a loop over pairs."""
     means = {True: [], False: []}

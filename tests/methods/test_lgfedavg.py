@@ -155,4 +155,12 @@ NORMS_OF_THE_ENCODER = "enc1.1, enc2.1, enc3.1, enc4.1"
     ],
 )
 def test_it_says_what_becomes_of_batch_norm(personal, said):
-    assert LGFedAvg(personal=personal).policies() == {"batch_norm": said, "aggregation": "training images"}
+    policies = LGFedAvg(personal=personal).policies()
+    assert policies["batch_norm"] == said
+    assert policies["aggregation"] == "training images"
+
+
+def test_it_says_that_batch_norm_is_averaged_in_the_first_rounds():
+    said = LGFedAvg(personal="body", fedavg_rounds=3).policies()["batch_norm"]
+    assert said.startswith("up to round 3 parameters and statistics averaged, then parameters and statistics kept")
+    assert LGFedAvg(personal="none", fedavg_rounds=3).policies() == LGFedAvg(personal="none").policies()

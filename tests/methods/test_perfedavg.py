@@ -1,6 +1,7 @@
 """Per-FedAvg: its gradient on a quadratic, two rounds in float64 loops, its limits, and what it costs."""
 
 import copy
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -51,6 +52,29 @@ def test_on_quadratics_the_gradient_is_that_of_the_second_where_the_first_leads(
     # the Hessian would add the factor 1 - rate a1
     np.testing.assert_allclose(model.weight.grad, a2 * (moved - x2), rtol=1e-12)
     assert torch.equal(model.weight.detach(), w)
+
+
+class Watched(torch.autograd.Function):
+    """Nothing but a witness: whether the backward pass runs in the precision of the forward pass."""
+
+    casting: ClassVar[list[bool]] = []
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Watched.casting.append(torch.is_autocast_enabled("cpu"))
+        return gradient
+
+
+def test_the_inner_gradient_is_taken_outside_autocast_as_that_of_training_is():
+    Watched.casting.clear()
+    batch = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss_after_a_step(Points(), {}, lambda *found: half_square(*map(Watched.apply, found)), 0.1, batch, batch)
+    assert Watched.casting == [False]
 
 
 # two rounds in float64 -----------------------------------------------------------------------------------------

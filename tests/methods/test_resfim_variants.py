@@ -13,7 +13,7 @@ from test_fisher import by_loop, example, loss64
 from test_resfim import card, chosen_by_sorting, flat
 
 from pflbench.training import BCEDice
-from pflbench_methods.fisher import mean_gradient, sampled_fisher
+from pflbench_methods.fisher import mean_fisher, mean_gradient, sampled_fisher
 from pflbench_methods.local import Local
 from pflbench_methods.masks import largest, largest_groups
 from pflbench_methods.resfim import ResFIM
@@ -236,6 +236,50 @@ def test_sampling_leaves_the_model_in_its_mode():
     sampled_fisher(model, [torch.rand(2, 3, 16, 16)], torch.Generator().manual_seed(0))
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Counting(torch.nn.Module):
+    """A UNet that remembers how many images it was given together."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.given = inner, []
+
+    def forward(self, images):
+        self.given.append(len(images))
+        return self.inner(images)
+
+
+def by_sampled(model, images, masks):
+    return sampled_fisher(model, [images], torch.Generator().manual_seed(0))
+
+
+def by_gradient(model, images, masks):
+    return mean_gradient(model, [(images, masks)], BCEDice(0.5))
+
+
+def by_true_labels(model, images, masks):
+    return mean_fisher(model, [(images, masks)], BCEDice(0.5))
+
+
+@pytest.mark.parametrize("score", [by_sampled, by_gradient, by_true_labels])
+def test_however_many_images_a_client_has_a_model_is_given_eight_together_at_most(score):
+    model, images, masks = example(20)
+    counting = Counting(model)
+    score(counting, images, masks)
+    assert max(counting.given) <= 8
+    assert sum(counting.given) in (20, 40)  # once for the gradient, and once before for the labels
+
+
+def test_the_masks_drawn_piece_by_piece_are_those_of_all_images_at_once():
+    model, images, _ = example(20, dtype=torch.float64)
+    with torch.no_grad():
+        probability = model.eval()(images).sigmoid()
+    masks = (torch.rand((20, 1, 16, 16), generator=torch.Generator().manual_seed(0)) < probability).double()
+    expected = mean_fisher(model, [(images, masks)], torch.nn.functional.binary_cross_entropy_with_logits)
+    found = sampled_fisher(model, [images[:11], images[11:]], torch.Generator().manual_seed(0))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12 * float(value.max()), err_msg=name)
 
 
 # one Fisher for every other client -----------------------------------------------------------------------------
