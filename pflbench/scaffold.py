@@ -98,15 +98,19 @@ def files(package: Package) -> dict[str, str]:
 def commands(package: Package, folder: Path) -> list[str]:
     """Return what to type next, seen from where the package lies in ``folder``."""
     name, here = package.name, shlex.quote(str(folder))
-    fake = shlex.quote(str(folder / "tests" / f"fake_{package.slug}.py")), shlex.quote(str(folder / "fake"))
+    script, fake, runs = (
+        shlex.quote(str(folder / part)) for part in (f"tests/fake_{package.slug}.py", "fake", "fake/runs")
+    )
     tried = {
         "method": [
             f"pflbench check {name}",
             f"pflbench run --methods fedavg,fedbn,{name} --dataset vessel-simulated --seeds 1",
         ],
         "dataset": [
-            f"python {fake[0]} {fake[1]}",
-            f"pflbench run --methods local,fedavg --dataset {name} --data-root {fake[1]} --seeds 1",
+            f"python {script} {fake}",
+            # numbers of made-up files lie beside them, apart from those of patients
+            f"pflbench run --methods local,fedavg --dataset {name} --data-root {fake} --preset quick --seeds 1 "
+            f"--out {runs}",
         ],
         "partitioner": [
             f"pflbench check {name}",

@@ -1,15 +1,19 @@
 """What each method's round takes: seconds as a ratio to FedAvg's of the same minute, and peak memory beyond it.
 
 Every method trains alone in a process of its own, FedAvg before and after it, on the simulated vessels:
-``python benchmarks/speed/methods.py [METHOD ...]``. Prints a Markdown table.
+``python benchmarks/speed/methods.py [--repeat N] [METHOD ...]``. Prints a Markdown table; with ``--repeat`` the
+median of N such comparisons, and their range.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -42,16 +46,37 @@ def listed() -> list[str]:
     return [row["name"] for row in json.loads(subprocess.run(command, check=True, capture_output=True).stdout)]
 
 
-def main(methods: list[str]) -> None:
-    """Print the table."""
-    print("| method | seconds of a round / FedAvg's | peak memory beyond FedAvg's, MiB |\n|---|---|---|")
+def comparisons(method: str) -> Iterator[tuple[float, float]]:
+    """Yield, without end, a method's seconds as a ratio to FedAvg's and the MiB beyond them: mean of before and after.
+
+    The FedAvg after one comparison is the one before the next.
+    """
     before = trial("fedavg")
-    for method in methods:
+    while True:
         (seconds, peak), after = trial(method), trial("fedavg")
-        usual = (before[0] + after[0]) / 2
-        print(f"| {method} | {seconds / usual:.2f} | {peak - (before[1] + after[1]) / 2:+.0f} |", flush=True)
+        yield seconds / ((before[0] + after[0]) / 2), peak - (before[1] + after[1]) / 2
         before = after
 
 
+def summed_up(values: Sequence[float], form: str) -> str:
+    """Return the median of the values and, of several, the range."""
+    spread = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+    return f"{median(values):{form}}{spread}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Compare each method's round with FedAvg's.")
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all that are installed")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="comparisons of each method")
+    given = parser.parse_args(arguments)
+    if given.repeat < 1:
+        parser.error("--repeat must be at least 1.")
+    print("| method | seconds of a round / FedAvg's | peak memory beyond FedAvg's, MiB |\n|---|---|---|")
+    for method in given.methods or listed():
+        ratios, peaks = zip(*islice(comparisons(method), given.repeat), strict=True)
+        print(f"| {method} | {summed_up(ratios, '.2f')} | {summed_up(peaks, '+.0f')} |", flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:] or listed())
+    main()

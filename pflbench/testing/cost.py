@@ -1,4 +1,4 @@
-"""What a round of a method costs: gradients, entries and bytes sent, memory kept; counted, never timed."""
+"""What a round of a method costs: gradients, entries and bytes sent, memory; counted, never timed."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from pflbench.engines.in_process import InProcess
+from pflbench.listing import gradients
 from pflbench.message import Message, encoded_size, values
 from pflbench.method import Method
 from pflbench.sites import TrainingData
 from pflbench.steps import Reply, Site, Stage
+from pflbench.testing.memory import memory_of
 from pflbench.testing.toy import ToyFederation, toy_federation, toy_images
 
-_ROUNDS = 10  # so that what happens every other round, or in the second half, is seen
-_EPOCHS = 4  # the paper's
 _SIDE = 256  # pixels of the images whose setup messages are counted
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What one client and the server sent each other in one round: entries by kind, and bytes as they travel."""
+    """What one client and the server sent each other in one round: numbers, bits, and bytes as they travel."""
 
     numbers: int = 0
     bits: int = 0
@@ -34,7 +34,14 @@ class Sent:
         """Count a message."""
         found = values(message)
         bits = sum(value.numel() for value in found if value.dtype is torch.bool)
-        return cls(sum(value.numel() for value in found) - bits, bits, encoded_size(message))
+        numbers = sum(value.numel() for value in found) - bits + _plain_numbers(message)
+        return cls(numbers, bits, encoded_size(message))
+
+
+def _plain_numbers(message: Message) -> int:
+    """Return how many numbers stand in a message that are no tensors."""
+    nested = sum(_plain_numbers(value) for value in message.values() if isinstance(value, Mapping))
+    return nested + sum(isinstance(value, int | float) and not isinstance(value, bool) for value in message.values())
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,9 @@ class Cost:
     """The cost of a method on the paper's UNet (width 64, three channels) for one client.
 
     ``gradients`` and ``server_gradients``: per-image gradients of a round at all clients, and at the server, as
-    multiples of those that FedAvg takes (epochs x training images; paper's four epochs, four images each, and eight
-    public ones). ``once``: bytes a client sends before round 1 for each of its training images, of 256 x 256.
-    ``kept`` and ``server_kept``: bytes that survive from round to round, optimisers' moments and all.
+    multiples of those that FedAvg takes (``pflbench.listing.TASK``). ``once``: bytes a client sends before round 1
+    for each of its training images, of 256 x 256. ``memory``: the most bytes held for backward passes, as a multiple
+    of FedAvg's. ``kept`` and ``server_kept``: bytes that survive from round to round, optimisers' moments and all.
     """
 
     gradients: float
@@ -52,6 +59,7 @@ class Cost:
     up: Sent
     down: Sent
     once: float
+    memory: float
     kept: int
     server_kept: int
 
@@ -61,13 +69,14 @@ def cost_of(method: Method) -> Cost:
     toy, traffic = _watched(method)
     client = next(iter(toy.card.clients))
     federation = toy.federation.kept()
-    clients, server = _gradients(method)
+    clients, server = gradients(method)
     return Cost(
         gradients=clients,
         server_gradients=server,
         up=traffic.up[client],
         down=traffic.down[client],
         once=_once(method),
+        memory=memory_of(method),
         kept=_bytes(federation["clients"][client]),
         server_kept=_bytes(federation["server"]),
     )
@@ -111,15 +120,6 @@ def _watched(method: Method) -> tuple[ToyFederation, _Traffic]:
 
     toy = toy_federation(method, rounds=2, width=64, data=one_image, engine=engine).play()
     return toy, engines[0].traffic
-
-
-def _gradients(method: Method) -> tuple[float, float]:
-    """Return the per-image gradients of a round at the clients and at the server, as multiples of FedAvg's."""
-    toy = toy_federation(method, rounds=_ROUNDS, epochs=_EPOCHS).play()
-    logged = [row for row in toy.federation.progress.tables["logs"] if row[2] == "gradients" and row[0] > 0]
-    training = _ROUNDS * _EPOCHS * sum(toy.card.clients.values())
-    at_server = sum(row[3] for row in logged if row[1] == "")
-    return (sum(row[3] for row in logged) - at_server) / training, at_server / training
 
 
 def _once(method: Method) -> float:

@@ -14,6 +14,7 @@ from pflbench.inventory import count, find_all, missing_sites
 from pflbench.partition import check, divide
 from pflbench.recipe import Recipe
 from pflbench.testing.checks import Check, CheckFailed, CheckSkipped, require
+from pflbench.testing.dataset_words import licences
 from pflbench.testing.fresh import elsewhere, read_digest
 from pflbench.testing.readings import Reading, pixels_of, read, spread
 from pflbench.testing.value_checks import Subject, value_checks
@@ -28,7 +29,7 @@ def dataset_checks(dataset: type[Dataset] | Dataset, root: Path | None = None) -
     subject: Subject[Dataset] = Subject("dataset", dataset)
     trial = _Trial(subject, None if isinstance(dataset, type) else dataset, root)
     sentences = {
-        "licences": ("Licence and citation of every site are given.", trial.licences),
+        "licences": ("Licence and citation of every site are given.", functools.partial(licences, subject.cls)),
         "presets": ("Its presets are recipes, and paper and quick are among them.", trial.presets),
         "found": ("It is found, and its cases are listed.", trial.found),
         "counts": ("It has as many cases, or subjects, as it says.", trial.counts),
@@ -95,15 +96,6 @@ class _Trial:
         except Exception:
             raise CheckSkipped("a case cannot be read: see above.") from None
 
-    def licences(self) -> str | None:
-        """Look for both, site by site."""
-        cls = self._subject.cls
-        for what in ("licence", "citation"):
-            given: Mapping[str, str] = getattr(cls, what, {})
-            lacking = [site for site in cls.sites if not given.get(site, "").strip()]
-            require(not lacking, f"{what} says nothing of {', '.join(lacking)}; give one for every site.")
-        return None if cls.sites else "its sites are whatever lies there; it names none"
-
     def presets(self) -> str:
         """Make a recipe of each."""
         cls = self._subject.cls
@@ -133,10 +125,17 @@ class _Trial:
     def counts(self) -> str | None:
         """Compare with what the class expects."""
         dataset = self._dataset
-        wrong = [found for site in dataset.available() for found in [count(dataset, site)] if found.differs]
+        counted = [count(dataset, site) for site in dataset.available()]
+        wrong = [one for one in counted if one.differs]
         require(not wrong, "; ".join(f"{one.site} has {one.here}, {one.paper} expected" for one in wrong) + ".")
-        missing = missing_sites(dataset)
-        return f"not here: {', '.join(missing)}" if missing else None
+        silent, missing = [one.site for one in counted if not one.paper], missing_sites(dataset)
+        if len(silent) == len(counted):
+            raise CheckSkipped(
+                "it says of no site how much there is; give expected (site -> images for training, for testing) or "
+                "expected_subjects (site -> subjects)."
+            )
+        found = {"no number is given for": silent, "not here:": missing}
+        return "; ".join(f"{what} {', '.join(sites)}" for what, sites in found.items() if sites) or None
 
     def ids(self) -> None:
         """Look for an id given twice, and a case listed under another's site."""
@@ -184,7 +183,7 @@ class _Trial:
     def reads(self) -> str:
         """Read some cases of every site."""
         _ = self._dataset
-        return f"{len(self._readings)} of {sum(map(len, self._cases.values()))} read"
+        return f"{len(self._readings)} of {sum(map(len, self._cases.values()))} cases read"
 
     def images(self) -> None:
         """Look at shape, type and range."""

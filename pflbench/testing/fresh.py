@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pflbench.plugin_files import PluginFile, loaded_from, module_of
 from pflbench.settings import Settings
 from pflbench.testing.checks import CheckFailed, CheckSkipped, source_of
 
 _PATIENCE = 120  # seconds
+_SENTENCE = "pflbench.errors.UsageError: "  # how Python begins the last line of one of ours
 _COMMAND = "import sys; from pflbench.testing.fresh import main; main(*sys.argv[1:])"
 Digests = dict[str, str]  # path in a tree -> hash of what is there
 
@@ -52,11 +54,30 @@ def elsewhere(value: Settings, job: str, **given: Any) -> Any:
     """
     cls = type(value)
     _importable(cls)
+    plugin = loaded_from(cls.__module__)
+    order = {
+        "job": job,
+        "module": cls.__module__,
+        "class": cls.__qualname__,
+        "file": source_of(cls),
+        "plugin": plugin.plain() if plugin else None,
+        "path": sys.path,
+        "settings": value.settings(),
+    }
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "asked.json"), Path(folder, "answered.json")
-        order = {"job": job, "module": cls.__module__, "class": cls.__qualname__, "file": source_of(cls)}
-        asked.write_text(json.dumps({**order, "path": sys.path, "settings": value.settings(), **given}))
-        hashing = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+        asked.write_text(json.dumps({**order, **given}))
+        said = _started(asked, answered)
+        if not answered.exists():
+            last = (said.strip().splitlines() or ["it ended without a word"])[-1].removeprefix(_SENTENCE)
+            raise CheckFailed(f"in a fresh process: {last.rstrip('.')}.")
+        return json.loads(answered.read_text())
+
+
+def _started(asked: Path, answered: Path) -> str:
+    """Run ``main`` in a fresh process until it ends and return what it said of errors. Raises CheckFailed."""
+    hashing = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    try:
         done = subprocess.run(
             [sys.executable, "-c", _COMMAND, str(asked), str(answered)],
             env={**os.environ, "PYTHONHASHSEED": hashing},
@@ -64,10 +85,12 @@ def elsewhere(value: Settings, job: str, **given: Any) -> Any:
             text=True,
             timeout=_PATIENCE,
         )
-        if not answered.exists():
-            last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-            raise CheckFailed(f"in a fresh process: {last.rstrip('.')}.")
-        return json.loads(answered.read_text())
+    except subprocess.TimeoutExpired:
+        raise CheckFailed(
+            f"in a fresh process it had not ended after {_PATIENCE} seconds; see what waits or works as it is "
+            "imported, or check it with settings that take less time."
+        ) from None
+    return done.stderr or f"it ended with {done.returncode}"
 
 
 def _importable(cls: type) -> None:
@@ -82,15 +105,17 @@ def main(asked: str, answered: str) -> None:
     """Do the job that one file names, in the process that ``elsewhere`` starts, and write the answer to another."""
     order = json.loads(Path(asked).read_text())
     sys.path[:] = order["path"]
-    cls: Any = _module(order["module"], order["file"])
+    cls: Any = _module(order["module"], order["file"], order["plugin"])
     for name in order["class"].split("."):
         cls = getattr(cls, name)
     answer = _JOBS[order["job"]](cls, order)
     Path(answered).write_text(json.dumps(answer))
 
 
-def _module(name: str, file: str) -> Any:
-    """Import a module by its name, or where it was loaded from a file under a name of its own, from that file."""
+def _module(name: str, file: str, plugin: Mapping[str, str] | None) -> Any:
+    """Load a plugin file if it is what it was; import any other module by its name, or where it has none, its file."""
+    if plugin:
+        return module_of(PluginFile.of(plugin))
     if not file or importlib.util.find_spec(name.partition(".")[0]) is not None:
         return importlib.import_module(name)
     spec = importlib.util.spec_from_file_location(name, file)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 
 from pflbench.method import Method
-from pflbench.task import pools_data
 from pflbench.testing import method_messages, method_plays
-from pflbench.testing.checks import Check, require
+from pflbench.testing.checks import Check
 from pflbench.testing.method_plays import Plays
+from pflbench.testing.method_words import cites, says
 from pflbench.testing.value_checks import Subject, value_checks
 
 # name, what must hold, and how it is tried
@@ -46,38 +45,6 @@ def method_checks(method: type[Method] | Method) -> list[Check]:
     return [
         *value_checks(subject),
         *(subject.check(name, sentence, partial(body, plays)) for name, sentence, body in played),
-        subject.check("cites", "It cites its paper, with year and link.", partial(_cites, cls)),
-        subject.check("keeps", "It says what leaves a hospital and what becomes of batch norm.", partial(_says, plays)),
+        subject.check("cites", "It cites its paper, with year and link.", partial(cites, cls)),
+        subject.check("keeps", "It says what leaves a hospital and what becomes of batch norm.", partial(says, plays)),
     ]
-
-
-def _cites(cls: type[Method]) -> str:
-    citation = getattr(cls, "citation", "")
-    if cls.family == "control" and cls.year is None:
-        return citation
-    if "unpublished" in citation.lower():
-        return f"{citation} Give year and link when there is a paper."
-    year = re.search(r"\b(19|20)\d\d\b", citation)
-    require(year, f"its citation {citation!r} has no year.")
-    require(
-        re.search(r"https?://\S+\.\S+", citation),
-        f"its citation {citation!r} has no link; give that of the paper, or of the code while there is no paper.",
-    )
-    require(cls.year is None or str(cls.year) in citation, f"its year is {cls.year}, which its citation does not say.")
-    return citation
-
-
-def _says(plays: Plays) -> str:
-    """Compare what it says with what it sends."""
-    method = plays.method
-    policies = method.policies()
-    travels = policies.get("travels") or getattr(method, "travels", "")
-    require(str(travels).strip(), "it does not say what leaves a hospital; write travels: ClassVar[str] = '...'.")
-    lacking = [name for name in ("batch_norm", "aggregation") if not str(policies.get(name, "")).strip()]
-    require(not lacking, f"policies() says nothing of {' and '.join(lacking)}; return a sentence for each.")
-    sent = sum(len(one.encoded) for one in plays.shared.sent if one.way == "up")
-    require(
-        travels != "nothing" or not sent or pools_data(method),
-        f"it says that nothing leaves a hospital, but {sent:,} bytes do.",
-    )
-    return f"{travels}; batch norm: {policies['batch_norm']}; clients weighted by: {policies['aggregation']}"

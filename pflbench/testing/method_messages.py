@@ -60,16 +60,23 @@ def finite_and_small(plays: Plays) -> str:
         for path, value in leaves(one.message).items():
             require(_finite(value), f"the message {where} holds a number at {path} that is not finite.")
     model = encoded_size(dict(next(iter(first.kept["clients"].values()))["model"]))
-    sizes = {way: max(len(s.encoded) for s in first.sent if s.way == way and s.round) for way in ("up", "down")}
-    once = max((len(one.encoded) for one in first.sent if one.round == 0), default=0)
-    for way, size in sizes.items():
+    sizes = {way: _largest(first.sent, way, once=False) for way in ("up", "down")}
+    # what is sent once has the same limit: all four pictures of a toy hospital are a fifth of the model
+    once = {f"{way} before round 1": _largest(first.sent, way, once=True) for way in ("up", "down")}
+    for way, size in {**sizes, **once}.items():
         require(
             size <= _LARGE * model,
             f"a client's message {way} has {size:,} bytes, {size / model:.1f} times the model's {model:,}; "
             f"{_LARGE} times are allowed.",
         )
     shares = ", ".join(f"{size:,} bytes {way} ({size / model:.2f} x the model)" for way, size in sizes.items())
-    return f"{shares} per client and round" + (f"; {once:,} once" if once else "")
+    more = [f"{size:,} {way}" for way, size in once.items() if size]
+    return "; ".join([f"{shares} per client and round", *more])
+
+
+def _largest(sent: Iterable[Sent], way: str, once: bool) -> int:
+    """Return the bytes of the largest message sent in rounds, or before them."""
+    return max((len(one.encoded) for one in sent if one.way == way and (one.round == 0) == once), default=0)
 
 
 def _sent_by(sent: Iterable[Sent], who: Callable[[str], bool] = lambda client: True) -> list[Sent]:

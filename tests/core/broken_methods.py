@@ -7,27 +7,29 @@ from typing import Any, ClassVar
 
 import torch
 
-from pflbench.api import Family, keys, load, pick, weighted_mean
+from pflbench.api import Family, keys, load, module_keys, parameter_keys, pick, weighted_mean
 from pflbench_methods.fedavg import FedAvg
+from pflbench_methods.local import Local
 
 BROKEN: dict[type, tuple[str, str]] = {}  # class -> name of the check, words of the reason
 
 
-def complete(cls):
-    """Return a class as a frozen dataclass with what the table of methods wants to know of it."""
-    for constant, value in {"name": cls.__name__.lower(), "title": cls.__name__, "year": None}.items():
-        if constant not in vars(cls):
+def complete(cls, without=()):
+    """Return a class as a frozen dataclass with what the table of methods wants to know of it, but ``without`` some."""
+    words = {"citation": "An example, unpublished.", "family": "general", "year": None}
+    for constant, value in {"name": cls.__name__.lower(), "title": cls.__name__, **words}.items():
+        if constant not in vars(cls) and constant not in without:
             setattr(cls, constant, value)
     if cls.__doc__ is None:
         cls.__doc__ = "FedAvg, except that it is broken on purpose."
     return dataclass(frozen=True)(cls)
 
 
-def fails(check, words):
+def fails(check, words, without=()):
     """Return a decorator that completes a class and registers it."""
 
     def register(cls):
-        made = complete(cls)
+        made = complete(cls, without)
         BROKEN[made] = (check, words)
         return made
 
@@ -107,7 +109,61 @@ class Unlinked(FedAvg):
 
 @fails("cites", "its year is 2024, which its citation does not say")
 class Misdated(FedAvg):
+    citation: ClassVar[str] = "Doe: Something. 2026. https://example.org/paper"
     year: ClassVar[int | None] = 2024
+
+
+@fails("cites", "what it says of citation is FedAvg's; write into Uncited: citation: ClassVar", without=["citation"])
+class Uncited(FedAvg):
+    pass
+
+
+@fails("cites", "what it says of citation and year is FedAvg's", without=["citation", "year", "family"])
+class Wordless(FedAvg):
+    pass
+
+
+@fails("cites", "what it says of family is Local's; write into NoRival: family: ClassVar", without=["family"])
+class NoRival(Local):
+    pass
+
+
+@fails("cites", "what it says of year is FedAvg's; write into AsOld: year: ClassVar", without=["year"])
+class AsOld(FedAvg):
+    citation: ClassVar[str] = "Doe: Something. 2017. https://example.org/paper"
+
+
+@fails("keeps", "is FedAvg's, general: one model for everybody; but the clients end with", without=["family"])
+class Mislabelled(FedAvg):
+    travels: ClassVar[str] = "all weights and statistics but those of the first layer"
+
+    def shared(self, model):
+        return keys(model) - module_keys(model, model.enc1)
+
+
+@fails("keeps", "one model for everybody; but personal_model() returns another", without=["family"])
+class MislabelledCopy(FedAvg):
+    def personal_model(self, client):
+        return client.new_model(client.model.state_dict())
+
+
+@fails("keeps", "it does not say what leaves a hospital; write travels")
+class Silenced(FedAvg):
+    travels: ClassVar[str] = " "
+
+
+@fails("keeps", "6 of 44 entries of the model are in no message: enc1.0.bias, enc1.0.weight, enc1.1.bias and 3 more")
+class KeepsALayer(FedAvg):
+    def shared(self, model):
+        return keys(model) - module_keys(model, model.enc1)
+
+
+@fails("keeps", "it says 'once: all but names; every round: all weights', but 1 of 44 entries")
+class KeepsABias(FedAvg):
+    travels: ClassVar[str] = "once: all but names; every round: all weights"
+
+    def shared(self, model):
+        return parameter_keys(model) - {"final.bias"}
 
 
 @fails("keeps", "policies() says nothing of batch_norm and aggregation")
@@ -229,6 +285,18 @@ class Infinite(Trained):
 class Large(Trained):
     def extra(self, client):
         return {"history": torch.zeros(100_000)}
+
+
+@fails("messages", "a client's message up before round 1 has 280,")
+class LargeAtFirst(FedAvg):
+    def client_setup(self, client):
+        return {"history": torch.zeros(70_000)}
+
+
+@fails("messages", "a client's message down before round 1 has 280,")
+class LargeBriefing(FedAvg):
+    def server_setup(self, server, inbox):
+        return {client: {"history": torch.zeros(70_000)} for client in server.shares}
 
 
 @fails("gradients", "extra_gradients() comes to 8 per round at north, with those of training, but 13 are counted")

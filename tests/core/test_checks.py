@@ -1,8 +1,12 @@
 """Every check finds what it is for, and nothing else: broken on purpose in one way, a thing fails in one line."""
 
+import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -11,6 +15,7 @@ from broken_data import BROKEN_DATASETS, Discs
 from broken_methods import BROKEN, complete
 from broken_partitioners import BROKEN_PARTITIONERS, Cards
 
+from pflbench.api import Family, UNet, keys, load, pick, weighted_mean
 from pflbench.testing import (
     Check,
     CheckFailed,
@@ -121,6 +126,150 @@ def test_an_unpublished_method_may_say_so():
     assert check() == "Doe: unpublished. Give year and link when there is a paper."
 
 
+def detail(cls, name):
+    return next(check for check in method_checks(cls) if check.name == name)()
+
+
+def test_a_family_may_be_that_of_a_base_that_is_no_method_itself():
+    @dataclass(frozen=True)
+    class Personal(FedAvg):
+        family: ClassVar[Family] = "personalized"
+
+    class New(Personal):
+        pass
+
+    assert detail(complete(New, without=["family"]), "cites").startswith("An example, unpublished.")
+
+
+def test_a_method_with_one_model_for_everybody_may_be_of_its_parents_family():
+    @partial(complete, without=["family"])
+    class General(FedAvg):
+        pass
+
+    assert detail(General, "cites").startswith("An example, unpublished.")
+    assert detail(General, "keeps")
+
+
+def test_a_control_may_be_of_its_parents_year():
+    @partial(complete, without=["year"])
+    class Control(FedAvg):
+        family: ClassVar[Family] = "control"
+        citation: ClassVar[str] = "Control: McMahan et al., AISTATS 2017. https://arxiv.org/abs/1602.05629"
+
+    assert detail(Control, "cites") == Control.citation
+
+
+def test_it_is_shown_what_travels_and_what_is_kept_at_a_client():
+    @complete
+    class Keeps(FedAvg):
+        travels: ClassVar[str] = "all weights but those of the first convolution"
+
+        def shared(self, model):
+            return keys(model) - {"enc1.0.weight", "enc1.0.bias"}
+
+        def client_update(self, client):
+            client.state["tuned"] = torch.zeros(1000)
+            return super().client_update(client)
+
+    shown = detail(Keeps, "keeps")
+    assert "; 42 of 44 entries of the model travel; kept at a client: 2 entries of the model (in enc1.0), " in shown
+    [size] = re.findall(r"client\.state\['tuned'\] \(([\d,]+) bytes\)", shown)
+    assert 4000 < int(size.replace(",", "")) < 4200  # a thousand numbers of four bytes, and their name
+
+
+def test_a_method_that_keeps_nothing_is_shown_to():
+    assert detail(FedAvg, "keeps").endswith("44 of 44 entries of the model travel; kept at a client: nothing else")
+
+
+def test_weights_may_travel_in_one_piece():
+    @complete
+    class Flat(FedAvg):
+        def client_update(self, client):
+            sent = super().client_update(client)
+            return {"flat": torch.cat([value.reshape(-1) for _, value in sorted(sent.items())])}
+
+        def server_update(self, server, inbox):
+            return dict.fromkeys(inbox, weighted_mean(inbox, server.shares))
+
+        def client_receive(self, client, message):
+            own = pick(client.model.state_dict(), sorted(keys(client.model)))
+            parts = message["flat"].split([own[name].numel() for name in sorted(own)])
+            load(client.model, {name: part.view_as(own[name]) for name, part in zip(sorted(own), parts, strict=True)})
+
+    numbers = sum(value.numel() for value in UNet(3, 4).state_dict().values() if value.is_floating_point())
+    shown = detail(Flat, "keeps")
+    assert f"0 of 44 entries of the model travel under their names, and {numbers:,} numbers under others;" in shown
+
+
+def test_a_mask_is_not_taken_for_the_weights_that_it_masks():
+    @complete
+    class Masks(FedAvg):
+        def client_update(self, client):
+            client.fit()
+            return {name: value > 0 for name, value in client.model.named_parameters()}
+
+        def server_update(self, server, inbox):
+            return {}
+
+        def client_receive(self, client, message):
+            pass
+
+    with pytest.raises(CheckFailed, match="but 44 of 44 entries of the model are in no message"):
+        detail(Masks, "keeps")
+
+
+def test_what_is_sent_once_is_shown_beside_what_is_sent_every_round():
+    @complete
+    class Greets(FedAvg):
+        def client_setup(self, client):
+            return {"hello": torch.zeros(100)}
+
+    assert re.search(r" per client and round; 4\d\d up before round 1$", detail(Greets, "messages"))
+
+
+def dataset_outcome(cls, name):
+    [found] = outcomes([check for check in dataset_checks(cls) if check.name == name])
+    return found.state, found.text
+
+
+@pytest.mark.parametrize(
+    ("expected", "state", "words"),
+    [
+        ({}, "not tried", "it says of no site how much there is; give expected (site -> images for training"),
+        ({"north": (6, 2)}, "holds", "no number is given for south"),
+        ({"north": (6, 2), "south": (6, 2)}, "holds", ""),
+    ],
+)
+def test_counts_hold_only_where_a_number_is_given(expected, state, words):
+    @dataclass(frozen=True)
+    class Counted(Discs):
+        pass
+
+    Counted.expected = expected
+    found = dataset_outcome(Counted, "counts")
+    assert found[0] == state
+    assert found[1].startswith(words)
+    assert words or not found[1]
+
+
+def test_a_licence_or_citation_that_holds_a_place_is_asked_for():
+    @dataclass(frozen=True)
+    class Vague(Discs):
+        licence: ClassVar[Mapping[str, str]] = dict.fromkeys(Discs.sites, "not stated")
+        citation: ClassVar[Mapping[str, str]] = {"north": "Doe: Discs. 2026.", "south": "Unpublished."}
+
+    assert dataset_outcome(Discs, "licences") == ("holds", "")
+    assert dataset_outcome(Vague, "licences") == (
+        "holds",
+        "licence of north, south is 'not stated': write under which licence its images may be used, or who may use "
+        "them. citation of south is 'Unpublished.': give authors, title, year and link when there is a publication.",
+    )
+
+
+def test_it_is_said_how_many_cases_are_read():
+    assert dataset_outcome(Discs, "reads") == ("holds", "8 of 16 cases read")
+
+
 def test_a_value_is_checked_with_its_settings():
     from pflbench_methods.fedprox import FedProx
 
@@ -190,6 +339,7 @@ def test_a_plugin_authors_test_file_is_three_lines(tmp_path):
 
             name: ClassVar[str] = "fedfoo"
             title: ClassVar[str] = "FedFoo"
+            family: ClassVar[str] = "general"
             year: ClassVar[int | None] = None
             citation: ClassVar[str] = "Doe: no link, no date."
         """)
