@@ -15,6 +15,7 @@ from pflbench.cli_check import check_command
 from pflbench.cli_data import data
 from pflbench.cli_new import new_command
 from pflbench.cli_parts import PluginFiles, make_console
+from pflbench.cli_plugins import open_registry
 from pflbench.cli_report import compare_command, report_command
 from pflbench.version import __version__
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pflbench.plan import Plan, Request
-    from pflbench.plugins import Registry
     from pflbench.results import Trial
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -150,7 +150,7 @@ def run(
     from pflbench.terminal import print_plan
 
     console = make_console()
-    registry = _registry(plugin, strict)
+    registry = open_registry(plugin, strict)
     request = Request(
         methods=tuple(_listed(methods)),
         dataset=dataset,
@@ -176,19 +176,6 @@ def run(
         print_plan(made, todo, processes, console)
         return DONE
     return _run(made, len(todo), processes, more, console)
-
-
-def _registry(files: list[Path] | None, strict: bool = False) -> Registry:
-    """Return what is installed and what the files provide; name what could not be loaded, or refuse it."""
-    from pflbench.errors import UsageError
-    from pflbench.plugins import with_files
-
-    found = with_files(files or [])
-    if strict and found.problems:
-        raise UsageError(f"{' '.join(found.problems)} Mend it or uninstall it, or leave out --strict.")
-    for problem in found.problems:
-        print(f"Warning: {problem}", file=sys.stderr)
-    return found
 
 
 def _run(made: Plan, todo: int, jobs: int, metrics: Sequence[str], console: Console) -> int:
@@ -301,7 +288,7 @@ def list_(
     from pflbench.listing import listing
     from pflbench.terminal import print_rows
 
-    rows = listing(what, _registry(plugin))
+    rows = listing(what, open_registry(plugin))
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return DONE

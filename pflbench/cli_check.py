@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pflbench.cli_parts import make_console
+from pflbench.cli_plugins import open_registry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pflbench.testing.checks import Outcome
 
 DONE, FAILED = 0, 1
-_FROM_FILE = "_pflbench_file_"  # how the names of modules begin that are plugin files
 _MARKS = {"holds": ("✓", "green"), "fails": ("✗", "bold red"), "not tried": ("-", "yellow")}
 
 
@@ -36,12 +36,13 @@ def check_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
-    """Check a method, dataset or partitioner: trains on a toy federation, prints a checklist, takes seconds."""
+    """Check a method, dataset or partitioner: trains on a toy federation, prints a checklist, takes under a minute."""
     from pflbench.plan import parsed_settings, settings_by_owner
     from pflbench.targets import targets
 
     options = settings_by_owner(parsed_settings(set_ or []))
     suites = [_suite(kind, cls, options, data_root) for kind, cls in targets(target)]
+    open_registry()  # after the target, whose own error names what could not be loaded
     _refuse_unused(options)
     console = None if as_json else make_console()
     found = [_run(*suite, console) for suite in suites]
@@ -121,10 +122,11 @@ def _run(kind: str, cls: Any, checks: Sequence[Check], console: Console | None) 
 def _place(cls: type) -> str:
     """Return module and class as one types them, or file and class for what was loaded from a file."""
     from pflbench.faults import shown_path
+    from pflbench.plugin_files import loaded_from
     from pflbench.testing.checks import source_of
 
-    from_file = cls.__module__.startswith(_FROM_FILE)
-    return f"{shown_path(source_of(cls)) if from_file else cls.__module__}:{cls.__qualname__}"
+    home = shown_path(source_of(cls)) if loaded_from(cls.__module__) else cls.__module__
+    return f"{home}:{cls.__qualname__}"
 
 
 def _print(outcome: Outcome, console: Console) -> None:

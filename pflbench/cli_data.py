@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pflbench.cli_parts import PluginFiles, make_console
+from pflbench.cli_plugins import open_registry
 
 if TYPE_CHECKING:
     from pflbench.dataset import Dataset
@@ -25,22 +26,22 @@ DataRoot = Annotated[Path | None, typer.Option(help="Data folder. Default: PFLBE
 @data.command(name="list")
 def list_() -> int:
     """List datasets with their sites, licences and where to get them."""
-    from pflbench.plugins import registry
     from pflbench.terminal_data import print_dataset
 
-    for name in registry().names("dataset"):
-        print_dataset(registry().dataset(name), make_console())
+    registry = open_registry()
+    for name in registry.names("dataset"):
+        print_dataset(registry.dataset(name), make_console())
     return DONE
 
 
 @data.command()
 def status(data_root: DataRoot = None) -> int:
     """Say which data is here, and whether its counts are the paper's."""
-    from pflbench.plugins import registry
     from pflbench.terminal_data import print_status
 
-    for name in registry().names("dataset"):
-        cls = registry().dataset(name)
+    registry = open_registry()
+    for name in registry.names("dataset"):
+        cls = registry.dataset(name)
         if not cls.simulated:
             print_status(cls, data_root, make_console())
     return DONE
@@ -124,7 +125,6 @@ def show(
 ) -> int:
     """Print who holds what, draw how clients differ, and write the split to a file that `run --split` takes."""
     from pflbench.plan import Request, parsed_settings
-    from pflbench.plugins import with_files
     from pflbench.survey import survey
     from pflbench.terminal_data import Bars, print_survey
 
@@ -139,7 +139,7 @@ def show(
         sites=_listed(sites) or None,
         data_root=data_root,
     )
-    found = survey(request, with_files(plugin or []))
+    found = survey(request, open_registry(plugin))
     print_survey(found, console)
     folder = out or Path(f"data-{found.source.dataset.name}")
     with Bars(console) as bars:

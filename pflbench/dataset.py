@@ -92,7 +92,10 @@ class Dataset(Settings):
 
     @abstractmethod
     def digest(self, case: Case) -> str:
-        """Return a hash of all that decides the pixels of a case (file contents, or generator settings)."""
+        """Return a hash of all that decides the pixels of a case: file contents, generator settings.
+
+        The code of a plugin need not be in it: its version is in what pixels and trials are known by.
+        """
 
     def field_of_view(self, case: Case) -> Pixels | None:
         """Return where the camera saw anything (H x W, 0 or 1, uint8, of the image's size), or None if not known.

@@ -104,6 +104,8 @@ def _quoted(file: str, line: int) -> str:
 def _advice(error: BaseException) -> str:
     if isinstance(error, FrozenInstanceError):
         return "a method keeps nothing in itself: what must survive goes into client.state or server.state"
+    if isinstance(error, SystemExit):
+        return "it is imported, not run: put what exits below if __name__ == '__main__'"
     if isinstance(error, AttributeError) and error.name and _home(type(error.obj).__module__) == _CORE:
         return _nearest(error.name, error.obj)
     text = str(error)

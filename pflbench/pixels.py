@@ -1,4 +1,4 @@
-"""The cache of decoded pixels: memory-mapped uint8 arrays, keyed by content."""
+"""The cache of decoded pixels: memory-mapped uint8 arrays, keyed by content and the plugin that reads it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from PIL import Image
 
 from pflbench.dataset import Case, Dataset, Pixels
 from pflbench.errors import DataError
+from pflbench.origin import origin_of
 from pflbench.results import hash_of, write_json
 
 _VERSION = 3  # of resizing and layout: another version is another key
@@ -70,7 +71,8 @@ def digests(dataset: Dataset, cases: Sequence[Case]) -> dict[str, str]:
 
 def foreground(dataset: Dataset, cases: Sequence[Case], content: Mapping[str, str]) -> dict[str, float]:
     """Return case id -> share of its mask that is foreground, in original size; kept in the cache."""
-    key = hash_of({case.id: content[case.id] for case in cases}, 24)
+    wanted, origin = {case.id: content[case.id] for case in cases}, origin_of(type(dataset))
+    key = hash_of([wanted, origin] if origin else wanted, 24)
     file = cache_folder() / f"{dataset.name}-foreground-{key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
@@ -124,8 +126,9 @@ def open_cache(
 
 
 def _key(dataset: Dataset, cases: Sequence[Case], content: Mapping[str, str], height: int, width: int) -> str:
-    wanted = {case.id: content[case.id] for case in cases}
-    key = hash_of([_VERSION, dataset.image_channels(), dataset.mask_area, height, width, wanted], 24)
+    wanted, origin = {case.id: content[case.id] for case in cases}, origin_of(type(dataset))
+    decided = [_VERSION, dataset.image_channels(), dataset.mask_area, height, width, wanted]
+    key = hash_of([*decided, origin] if origin else decided, 24)
     return f"{dataset.name}-{height}x{width}-{key}"
 
 

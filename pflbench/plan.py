@@ -19,6 +19,7 @@ from pflbench.errors import UsageError, unknown
 from pflbench.faults import blamed, described, ended
 from pflbench.method import Method, TaskCard
 from pflbench.numerics import Numerics, choose
+from pflbench.origin import origin_of
 from pflbench.partition import Partitioner, Split, split_hash
 from pflbench.plugin_files import PluginFile
 from pflbench.plugins import Plugin, Registry
@@ -363,6 +364,7 @@ def _dataset_spec(source: Source) -> dict[str, Any]:
         "sites": list(source.sites),
         "digest": source.digest,
         **public,
+        **origin_of(type(dataset)),  # changed code gives other pixels of the same files
     }
 
 

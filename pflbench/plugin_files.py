@@ -17,6 +17,8 @@ from pflbench.errors import UsageError
 from pflbench.faults import described, place_of, shown_path
 
 _DIGITS = 12  # of the hash
+_PREFIX = "_pflbench_file_"  # of the names of modules
+_ADVICE = "a plugin file stands alone: make a package of the two (pflbench new starts one)"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PluginFile:
     def module_name(self) -> str:
         """A name that no installed module, no other file and no other content has."""
         stem = re.sub(r"\W", "_", self.path.stem)
-        return f"_pflbench_file_{stem}_{_digest(str(self.path).encode())}_{self.digest}"
+        return f"{_PREFIX}{stem}_{_digest(str(self.path).encode())}_{self.digest}"
 
 
 @functools.cache
@@ -56,7 +58,7 @@ def module_of(file: PluginFile) -> ModuleType:
     content = _content(file.path)
     if _digest(content) != file.digest:
         raise UsageError(
-            f"{shown_path(file.path)} has changed since this trial was planned, so its results would be of two "
+            f"{shown_path(file.path)} has changed since this command read it, so its results would be of two "
             "methods; run the command again."
         )
     spec = importlib.util.spec_from_file_location(file.module_name, file.path)
@@ -66,18 +68,35 @@ def module_of(file: PluginFile) -> ModuleType:
     try:
         # these bytes, not what lies there a moment later; and no cached byte code beside somebody's file
         exec(compile(content, str(file.path), "exec", dont_inherit=True), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[file.module_name]
         raise UsageError(f"{shown_path(file.path)} could not be loaded: {_why(error, file)}") from error
     return module
 
 
-def _why(error: Exception, file: PluginFile) -> str:
+def loaded_from(module: str) -> PluginFile | None:
+    """Return the file that a module was loaded from, with the content it had then; None for any other module."""
+    if not module.startswith(_PREFIX) or module not in sys.modules:
+        return None
+    return PluginFile(Path(str(sys.modules[module].__file__)), module.rpartition("_")[2])
+
+
+def _why(error: BaseException, file: PluginFile) -> str:
     sentence, place = described(error).rstrip("."), place_of(error, [file.module_name])
-    beside = file.path.with_name(f"{getattr(error, 'name', None)}.py")
-    if isinstance(error, ModuleNotFoundError) and beside.is_file():
-        sentence += f"; {beside.name} lies beside it, but a plugin file stands alone: make a package of the two"
+    if isinstance(error, ModuleNotFoundError) and (beside := _beside(file.path, error.name or "")):
+        sentence += f"; {beside} lies beside it, but {_ADVICE}"
+    elif isinstance(error, ImportError) and "relative import" in str(error):
+        sentence += f"; {_ADVICE}"
     return f"{sentence} ({place})." if place else f"{sentence}."
+
+
+def _beside(path: Path, module: str) -> str | None:
+    """Return the file or folder with code beside ``path`` that a module's name means, if it is there."""
+    name = module.partition(".")[0]
+    folder = path.parent / name
+    if name and any(folder.glob("*.py")):
+        return f"{name}/"
+    return f"{name}.py" if path.with_name(f"{name}.py").is_file() else None
 
 
 def _content(path: Path) -> bytes:

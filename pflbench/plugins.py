@@ -22,12 +22,15 @@ from pflbench.errors import UsageError, unknown
 from pflbench.faults import described, ended, place_of, shown_path
 from pflbench.hookspecs import GROUP, check_hooks
 from pflbench.method import Method
+from pflbench.origin import note_origin
 from pflbench.partition import Partitioner
 from pflbench.plugin_files import PluginFile, module_of
 from pflbench.settings import Settings
+from pflbench.uninstalled import lying_here
 
 KINDS: dict[str, type[Settings]] = {"method": Method, "dataset": Dataset, "partitioner": Partitioner}
 FILE = "file"  # the distribution of what comes from a file
+_OWN = "pflbench"  # the distribution of what is built in
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class Registry:
     def get(self, kind: str, name: str) -> tuple[type, Plugin]:
         """Return class and plugin; other spellings (``aliases``) and upper case are accepted.
 
-        Raises UsageError with the nearest name.
+        Raises UsageError with the nearest name, or with what to type where its package lies here and is not installed.
         """
         wanted = name.strip().lower()
         for known, (cls, plugin) in self.found[kind].items():
             if wanted in (known, *_aliases(cls)):
                 return cls, plugin
+        if uninstalled := lying_here(wanted, (plugin.distribution for plugin in self.plugins)):
+            raise uninstalled
         error = unknown(kind, name, self.found[kind])
         if self.problems:
             raise UsageError(f"{error} These plugins could not be loaded: {' '.join(self.problems)}")
@@ -123,7 +128,7 @@ def _add_file(file: PluginFile, result: Registry) -> None:
     try:
         hooks = _register(manager, module, file.path.stem)
         classes = _provided(manager, module) if hooks else _defined(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(ended(f"{shown_path(file.path)}: {_reason(error, module.__name__)}")) from error
     plugin = Plugin(file.path.stem, FILE, file.digest, hooks)
     result.plugins.append(plugin)
@@ -153,7 +158,7 @@ def load(points: tuple[EntryPoint, ...]) -> Registry:
     _refuse_shared_names(points)
     manager = _manager()
     result = Registry()
-    for point in sorted(points, key=lambda point: (_distribution(point)[0] != "pflbench", point.name)):
+    for point in sorted(points, key=lambda point: (_distribution(point)[0] != _OWN, point.name)):
         _load_one(manager, point, result)
     return result
 
@@ -186,12 +191,12 @@ def _load_one(manager: pluggy.PluginManager, point: EntryPoint, result: Registry
     try:
         module = point.load()
         hooks = _register(manager, module, name)
-        classes = _provided(manager, module)
         if not hooks:
             raise UsageError(
                 f"it implements no hook; {point.value!r} must be a module with @hookimpl above def pflbench_methods()"
             )
-    except Exception as error:
+        classes = _provided(manager, module)
+    except (Exception, SystemExit) as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
         reason = _reason(error, point.module)
@@ -210,14 +215,14 @@ def _register(manager: pluggy.PluginManager, module: Any, name: str) -> tuple[st
     return tuple(sorted(caller.name for caller in manager.get_hookcallers(module) or []))
 
 
-def _reason(error: Exception, module: str) -> str:
+def _reason(error: BaseException, module: str) -> str:
     """Return what happened in one sentence without its full stop, with the last line of the plugin's own."""
     sentence, place = described(error).rstrip("."), place_of(error, [module.partition(".")[0]])
     return f"{sentence}, {place}" if place else sentence
 
 
 def _provided(manager: pluggy.PluginManager, module: Any) -> list[tuple[str, type]]:
-    """Return what a plugin's hooks provide. Raises UsageError for a class that is not as it must be."""
+    """Return what a plugin's hooks provide. Raises UsageError for nothing, or a class that is not as it must be."""
     others = [other for other in manager.get_plugins() if other is not module]
     found = []
     for kind, expected in KINDS.items():
@@ -228,6 +233,8 @@ def _provided(manager: pluggy.PluginManager, module: Any) -> list[tuple[str, typ
             for cls in listed:
                 admit(expected, cls)
                 found.append((kind, cls))
+    if not found:
+        raise UsageError("its hooks return no class; return [MyClass]")
     return found
 
 
@@ -251,6 +258,8 @@ def _enter(found: dict[str, tuple[type, Plugin]], kind: str, cls: Any, plugin: P
                 mend = "give yours another name, or leave the file out"
             raise UsageError(f"{kind} {word!r} comes from {first} and from {second}; {mend}.")
     found[cls.name] = (cls, plugin)
+    if kind == "dataset" and plugin.distribution != _OWN:
+        note_origin(cls, plugin.distribution, plugin.version)
 
 
 def _origin(plugin: Plugin) -> str:

@@ -4,12 +4,14 @@ import json
 import re
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from pflbench.cli import call
 from pflbench.errors import UsageError
 from pflbench.targets import targets
+from pflbench.testing import CheckFailed, fresh, partitioner_checks
 
 BY_SITE = """
     from dataclasses import dataclass
@@ -68,6 +70,32 @@ def test_a_file_is_checked_whole(folder, capsys):
     assert {"check", "sentence", "state", "text", "seconds"} == set(once)
 
 
+def test_nothing_is_written_beside_a_file_that_is_checked(folder, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    assert call(["check", "seeming.py:Good"]) == 0
+    assert list(folder.iterdir()) == [folder / "seeming.py"]
+
+
+def fresh_process(folder):
+    """Return the check of the good partitioner that starts a process."""
+    ((_, cls),) = targets(str(folder / "seeming.py") + ":Good")
+    return next(check for check in partitioner_checks(cls) if check.name == "fresh-process")
+
+
+def test_a_file_that_is_saved_while_it_is_checked_is_not_taken_for_what_it_was(folder):
+    check = fresh_process(folder)
+    check()
+    (folder / "seeming.py").write_text((folder / "seeming.py").read_text() + "\n")
+    with pytest.raises(CheckFailed, match=r"^in a fresh process: seeming.py has changed since this command read it"):
+        check()
+
+
+def test_a_process_that_does_not_end_is_a_sentence(folder, monkeypatch):
+    monkeypatch.setattr(fresh, "_PATIENCE", 0.01)
+    with pytest.raises(CheckFailed, match=r"^in a fresh process it had not ended after 0.01 seconds; see what waits"):
+        fresh_process(folder)()
+
+
 def test_settings_are_checked_with(folder, capsys):
     assert call(["check", "seeming.py:Good", "--set", "good.skipped=150"]) == 1
     assert "'north', 'south' is given no case" in capsys.readouterr().out
@@ -77,6 +105,14 @@ def test_a_class_of_a_module_in_the_working_folder_is_found(folder, monkeypatch)
     monkeypatch.setattr(sys, "path", list(sys.path))
     ((kind, cls),) = targets("seeming:Good")
     assert (kind, cls.__module__, cls.name) == ("partitioner", "seeming", "good")
+
+
+def test_the_working_folder_is_put_on_the_path_once(folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    before = list(sys.path)
+    targets("seeming:Good")
+    targets("seeming:Bad")
+    assert sys.path == ["", *before]
 
 
 def test_a_registered_name_is_found_in_any_spelling():
@@ -97,7 +133,7 @@ def test_a_distribution_or_its_folder_is_all_that_it_provides(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
-        ('[project]\nname = "not-here"\n', "package is not installed: pip install --editable package"),
+        ("[project]\nname = 'not-here'\n", "the package not-here is not installed here: pip install --editable pac"),
         ("[tool.ruff]\n", "names no project: KeyError: 'project'"),
         ("[project\n", "cannot be read, or names no project: TOMLDecodeError"),
     ],
@@ -110,6 +146,30 @@ def test_a_folder_that_is_no_installed_package_is_refused(tmp_path, monkeypatch,
         targets("package")
 
 
+def test_a_folder_that_is_not_installed_is_told_so_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my package").mkdir()
+    (tmp_path / "my package" / "pyproject.toml").write_text('[project]\nname = "not-here"\n')
+    with pytest.raises(UsageError) as error:
+        targets("my package")
+    assert str(error.value) == "the package not-here is not installed here: pip install --editable 'my package'"
+
+
+def test_a_project_file_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "not-here"\n')
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UsageError, match=r"pyproject.toml cannot be read, or names no project: PermissionError"):
+        targets(str(tmp_path))
+
+
+def test_a_name_too_long_for_a_file_is_a_name_that_is_not_there():
+    with pytest.raises(UsageError, match="no method, dataset or partitioner called 'wwww"):
+        targets(300 * "w")
+
+
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
@@ -117,10 +177,19 @@ def test_a_folder_that_is_no_installed_package_is_refused(tmp_path, monkeypatch,
         ("seeming:God", r"no method, dataset or partitioner in seeming called 'God'; did you mean 'Good'\?"),
         ("seeming.py:God", r"no class of seeming.py called 'God'; did you mean 'Good'\?"),
         ("there_is_no_such_module:X", "there_is_no_such_module cannot be imported: ModuleNotFoundError"),
+        ("./seeming:Good", r"'./seeming' is no module; write its dotted name, as in mine.fedfoo:Class, or FILE.py:Cl"),
+        (":Good", "'' is no module; write its dotted name"),
+        ("leaving:X", r"leaving cannot be imported: SystemExit: bye; it is imported, not run"),
+        ("leaving.py", r"leaving.py could not be loaded: SystemExit: bye; .*\(leaving.py, line 1: raise SystemExit"),
+        ("empty.py", r"empty.py: its hooks return no class; return \[MyClass\]"),
+        ("empty.py:Good", r"empty.py: its hooks return no class; return \[MyClass\]"),
         ("nowhere.py", "the plugin file nowhere.py cannot be read"),
     ],
 )
 def test_a_target_that_is_not_there_is_refused_with_the_nearest(folder, target, sentence):
+    (folder / "leaving.py").write_text("raise SystemExit('bye')\n")
+    hook = "from pflbench.api import hookimpl\n@hookimpl\ndef pflbench_partitioners():\n    return []\n"
+    (folder / "empty.py").write_text((folder / "seeming.py").read_text() + hook)
     with pytest.raises(UsageError, match=sentence):
         targets(target)
 

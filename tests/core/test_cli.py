@@ -241,6 +241,19 @@ def test_the_list_of_methods_says_what_each_is_and_takes(capsys):
     assert rows["local"]["leaves the hospital"] == "nothing"
     assert rows["fedavg"]["settings"] == {}
     assert all(row["summary"].endswith(".") and row["citation"] for row in rows.values())
+    assert {row["family"] for row in rows.values()} == {"control", "general", "personalized"}
+    assert (rows["local"]["family"], rows["fedavg"]["family"], rows["resfim"]["family"]) == (
+        "control",
+        "general",
+        "personalized",
+    )
+    assert (rows["fedavg"]["year"], rows["ditto"]["year"], rows["local"]["year"]) == (2017, 2021, "")
+    assert all(row["leaves the hospital"] for row in rows.values())
+    assert rows["fedavg"]["cost"] == "1.00 x the gradients of FedAvg"
+    assert rows["ditto"]["cost"] == "2.00 x the gradients of FedAvg"
+    # steps x batch of the server's / six hospitals x twenty images x four epochs
+    assert rows["feddf"]["cost"] == "1.00 x the gradients of FedAvg, and 0.42 x at the server"
+    assert all("x the gradients of FedAvg" in row["cost"] for row in rows.values())
 
 
 def test_the_list_of_datasets_counts_the_papers_images(capsys):

@@ -11,7 +11,8 @@ import pytest
 
 from pflbench import pixels
 from pflbench.errors import DataError
-from pflbench.pixels import cache_folder, digests, open_cache, resize_image, resize_mask
+from pflbench.origin import note_origin
+from pflbench.pixels import cache_folder, digests, foreground, open_cache, resize_image, resize_mask
 
 
 @pytest.fixture
@@ -99,6 +100,33 @@ def test_another_size_is_another_entry(data, cases, change):
     opened(data, cases)
     data.noted.clear()
     assert opened(data, cases, **change).take(cases).images.shape[-2:] == (change["height"], change["width"])
+    assert len(data.noted) == len(cases)
+
+
+def test_the_entry_of_a_built_in_dataset_keeps_its_name(simulated_discs):
+    discs = simulated_discs()
+    opened(discs, discs.cases("North"))
+    assert names(cache_folder()) == ["discs-simulated-16x16-d92e2cc946408e624dfa0134"]  # as version 3 named it
+
+
+def test_another_version_of_the_plugin_that_reads_is_another_entry(data, cases):
+    read = []
+    for version in (None, "1.2", "1.3", "1.2"):
+        if version:
+            note_origin(type(data), "toy-box", version)
+        data.noted.clear()
+        opened(data, cases)
+        read.append(len(data.noted))
+    assert read == [len(cases), len(cases), len(cases), 0]
+
+
+def test_shares_of_foreground_are_those_of_the_plugins_version(data, cases):
+    for version in ("1.2", "1.3"):
+        note_origin(type(data), "toy-box", version)
+        data.noted.clear()
+        foreground(data, cases, digests(data, cases))
+        assert len(data.noted) == len(cases)
+    foreground(data, cases, digests(data, cases))
     assert len(data.noted) == len(cases)
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from pflbench.errors import UsageError
+from pflbench.origin import note_origin
 from pflbench.plan import Request, make_plan, numbered_seeds, parse_seeds, parse_value
 from pflbench.plugins import registry
 from pflbench.results import hash_of
@@ -392,3 +393,21 @@ def test_a_plan_is_the_same_twice(plan):
 def test_a_planned_trial_cannot_be_changed(plan):
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan().trials[0].method = None
+
+
+def test_of_a_built_in_dataset_no_version_is_in_the_specification(plan):
+    assert {"distribution", "version"}.isdisjoint(plan().trials[0].spec["dataset"])
+
+
+def test_another_version_of_a_plugins_dataset_makes_another_trial(toys, toy_plan, simulated_discs):
+    class Mine(simulated_discs):
+        pass
+
+    toys.found["dataset"][Mine.name] = (Mine, toys.plugins[0])
+    names = []
+    for version in ("1.2", "1.3", "1.2"):
+        note_origin(Mine, "toy-box", version)
+        (trial,) = toy_plan().trials
+        names.append(trial.name)
+        assert (trial.spec["dataset"]["distribution"], trial.spec["dataset"]["version"]) == ("toy-box", version)
+    assert names[0] == names[2] != names[1]

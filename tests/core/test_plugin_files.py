@@ -158,6 +158,9 @@ def test_nothing_is_written_beside_the_file(write):
         ),
         ("def broken(:", r"mine.py could not be loaded: SyntaxError: .*mine.py, line 1"),
         ("x = 1\n1 / 0", r"mine.py could not be loaded: ZeroDivisionError: .*\(.*mine.py, line 2: 1 / 0\)\.$"),
+        ("raise SystemExit", r"mine.py could not be loaded: SystemExit; it is imported, .*mine.py, line 1: raise Sys"),
+        (METHOD + HOOK.replace("[Made]", "[]"), r"mine.py: its hooks return no class; return \[MyClass\]\.$"),
+        (METHOD + HOOK.replace("return [Made]", "raise SystemExit"), r"mine.py: SystemExit; it is imported, not run"),
         ("x = 1", r"mine.py: it provides nothing; define a subclass of Method, Dataset or Partitioner in it\.$"),
         (
             METHOD + HOOK.replace("methods", "metods"),
@@ -174,10 +177,33 @@ def test_a_file_that_cannot_be_loaded_is_refused_with_its_line(write, code, sent
         plugins.with_files([write(code)])
 
 
-def test_a_file_that_leans_on_its_neighbour_is_told_to_become_a_package(write):
-    write("x = 1", "neighbour_of_mine.py")
-    with pytest.raises(UsageError, match=r"neighbour_of_mine.py lies beside it, but a plugin file stands alone"):
-        plugins.from_file(write("import neighbour_of_mine"))
+@pytest.mark.parametrize(
+    ("neighbour", "line", "sentence"),
+    [
+        ("neighbour_of_mine.py", "import neighbour_of_mine", "; neighbour_of_mine.py lies beside it, but "),
+        ("neighbours/one.py", "from neighbours.one import x", "; neighbours/ lies beside it, but "),
+        ("neighbour_of_mine.py", "from .neighbour_of_mine import x", "relative import .*; "),
+        ("neighbour_of_mine.py", "from . import neighbour_of_mine", "relative import .*; "),
+    ],
+)
+def test_a_file_that_leans_on_its_neighbour_is_told_to_become_a_package(write, neighbour, line, sentence):
+    write("x = 1", neighbour)
+    advice = rf"{sentence}a plugin file stands alone: make a package of the two \(pflbench new .*\) \(.*line 1: "
+    with pytest.raises(UsageError, match=advice):
+        plugins.from_file(write(line))
+
+
+@pytest.mark.parametrize("line", ["import results_of_mine", "import nothing_of_this_name", "from pflbench import noth"])
+def test_what_is_no_code_beside_the_file_is_no_neighbour(write, line):
+    write("a table, no code", "results_of_mine/table.csv")
+    with pytest.raises(UsageError, match=r"ImportError|ModuleNotFoundError") as error:
+        plugins.from_file(write(line))
+    assert "stands alone" not in str(error.value)
+
+
+def test_an_interruption_while_a_file_is_loaded_is_one(write):
+    with pytest.raises(KeyboardInterrupt):
+        plugins.from_file(write("raise KeyboardInterrupt"))
 
 
 def test_a_file_that_failed_is_loaded_when_it_is_mended(write):
@@ -232,5 +258,44 @@ def test_a_file_that_has_changed_since_it_was_planned_is_refused(write):
     file = plan.plugins[0]
     write(METHOD.replace("0.5", "0.9"))
     unseen = replace(file, digest=PluginFile.at(file.path).digest[::-1])  # this process has not loaded it yet
-    with pytest.raises(UsageError, match=r"mine.py has changed since this trial was planned.*run the command again"):
+    with pytest.raises(UsageError, match=r"mine.py has changed since this command read it.*run the command again"):
         open_spec(plan.trials[0].spec, None, None, [unseen])
+
+
+DATASET = """
+    from dataclasses import dataclass
+    from typing import ClassVar
+    from pflbench_datasets.simulated import SimulatedVessel
+
+    @dataclass(frozen=True)
+    class Dim(SimulatedVessel):
+        name: ClassVar[str] = "dim"
+        title: ClassVar[str] = "Dim"
+
+        def read(self, case):
+            image, mask = super().read(case)
+            return image // 2, mask
+"""
+
+
+def dimmed(path):
+    """Return the one trial of a dataset in a file, as this process plans it and as a worker opens it."""
+    request = {"methods": ("fedavg",), "dataset": "dim", "sites": ("sim-CHASEDB1", "sim-LES-AV")}
+    recipe = {"recipe.image_height": 16, "recipe.image_width": 16, "recipe.base_width": 4, "dim.size": 64}
+    plan = planned(path, **request, settings=recipe)
+    (trial,) = plan.trials
+    return trial, open_spec(trial.spec, None, None, plan.plugins)[1]
+
+
+def test_a_line_of_a_dataset_changed_gives_another_trial_and_other_pixels(write):
+    trial, task = dimmed(write(DATASET))
+    again, _ = dimmed(write(DATASET))
+    path = write(DATASET.replace("// 2", "// 4"))
+    other, darker = dimmed(path)
+    assert trial.name == again.name != other.name
+    assert trial.spec["dataset"]["digest"] == other.spec["dataset"]["digest"]  # the cases are what they were
+    assert trial.spec["dataset"]["distribution"] == "file"
+    assert trial.spec["dataset"]["version"] != other.spec["dataset"]["version"] == PluginFile.at(path).digest
+    for client, data in task.clients.items():
+        before, after = (one.training.images.float().mean() for one in (data, darker.clients[client]))
+        assert before == pytest.approx(2 * after, abs=1)  # rounded down, to half and to a quarter

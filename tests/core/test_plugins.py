@@ -128,6 +128,7 @@ def test_an_entry_point_name_shared_by_two_distributions_is_refused_with_both(in
         ("1 / 0", "ZeroDivisionError"),
         ("def broken(:", "SyntaxError"),
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("raise SystemExit('bye')", "SystemExit: bye; it is imported, not run: put what exits below if __name__ =="),
     ],
 )
 def test_a_plugin_that_fails_to_import_is_named_and_the_rest_works(install, code, reason):
@@ -139,6 +140,11 @@ def test_a_plugin_that_fails_to_import_is_named_and_the_rest_works(install, code
     assert "\n" not in problem
     assert registry.method("made").name == "made"
     assert [plugin.name for plugin in registry.plugins] == ["broken", "good"]
+
+
+def test_an_interruption_while_a_plugin_is_imported_is_one(install):
+    with pytest.raises(KeyboardInterrupt):
+        plugins.load(install("slow", "raise KeyboardInterrupt"))
 
 
 def test_an_unknown_hook_is_named_with_the_known_ones(install):
@@ -178,6 +184,17 @@ def test_a_hook_that_returns_a_class_is_told_to_return_a_list(install):
     assert "not a list of classes; return [Made]" in problem
 
 
+def test_hooks_that_return_no_class_disable_their_plugin(install):
+    problem = problem_of(install, method("made").replace("return [Made]", "return []"))
+    assert "could not be loaded (its hooks return no class; return [MyClass])." in problem
+
+
+def test_one_hook_of_several_may_have_nothing_to_return(install):
+    code = method("made") + "\n    @hookimpl\n    def pflbench_datasets(): return []\n"
+    registry = plugins.load(install("mine", code))
+    assert (registry.problems, registry.names("method")) == ([], ["made"])
+
+
 def test_a_hook_with_a_wrong_signature_is_named(install):
     code = method("made").replace("def pflbench_methods()", "def pflbench_methods(registry)")
     registry = plugins.load(install("wrong", code) + install("good", method("fine")))
@@ -188,7 +205,7 @@ def test_a_hook_with_a_wrong_signature_is_named(install):
     assert registry.names("method") == ["fine"]
 
 
-@pytest.mark.parametrize("body", ["import a_library_that_is_not_there", "raise RuntimeError('later')", "return Made"])
+@pytest.mark.parametrize("body", ["import not_there", "raise RuntimeError('later')", "raise SystemExit", "return Made"])
 def test_a_plugin_whose_hook_fails_is_named_and_the_rest_works(install, body):
     code = method("made").replace("return [Made]", body)
     registry = plugins.load(install("late", code) + install("good", method("fine")))
@@ -270,6 +287,45 @@ def test_where_a_plugin_is_broken_an_unknown_name_says_so(install):
     registry = plugins.load(install("broken", "1 / 0") + install("good", method("made")))
     with pytest.raises(UsageError, match=r"no method called 'mine'.*could not be loaded.*'broken' of broken"):
         registry.method("mine")
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Return a function that lays a package's folder into the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def lay(folder, project):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "pyproject.toml").write_text(f'[project]\nname = "{project}"\n')
+
+    return lay
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "typed"),
+    [
+        ("pflbench-my-own", "my-own", "pip install --editable pflbench-my-own"),
+        ("pflbench-my-own", "My_Own", "pip install --editable pflbench-my-own"),
+        (".", "my-own", "pip install --editable ."),
+    ],
+)
+def test_a_name_whose_package_lies_here_is_told_to_be_installed_and_nothing_else(toys, beside, folder, name, typed):
+    beside(folder, "pflbench-my-own")
+    with pytest.raises(UsageError) as error:
+        toys.method(name)
+    assert str(error.value) == f"the package pflbench-my-own is not installed here: {typed}"
+
+
+def test_a_package_that_is_installed_and_broken_is_not_called_uninstalled(install, beside):
+    beside("pflbench-made", "pflbench-made")
+    with pytest.raises(UsageError, match=r"no method called 'made'.*'pflbench-made' of pflbench-made 1.0 could not be"):
+        plugins.load(install("pflbench-made", "1 / 0")).method("made")
+
+
+def test_another_package_in_a_folder_of_that_name_is_not_what_was_meant(toys, beside):
+    beside("pflbench-made", "something-else")
+    with pytest.raises(UsageError, match="no method called 'made'"):
+        toys.method("made")
 
 
 def test_the_installed_registry_has_the_papers_methods_and_no_problem():

@@ -1,4 +1,4 @@
-"""pflbench.api is the public API and nothing else; what it promises is written out in public_api.txt."""
+"""pflbench.api and FedAvg are the public API and nothing else; what they promise is written out in public_api.txt."""
 
 import ast
 import difflib
@@ -14,6 +14,7 @@ import pytest
 
 import pflbench
 from pflbench import api, testing
+from pflbench_methods.fedavg import FedAvg
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -21,6 +22,12 @@ WRITTEN = HERE / "public_api.txt"
 REMEDY = "if it is meant, run `python tests/core/test_public_api.py`, commit the file and say so in CHANGELOG.md"
 SPECIAL = ("__init__", "__call__", "__str__")
 MADE_BY_THE_HARNESS = ("Client", "Server")  # whose constructors are nobody else's business
+BUILT_ON = (FedAvg,)  # the public classes of pflbench_methods
+# what our pages may take from the plugins that come with pflbench: the beginning of a place -> its imports
+OF_THE_METHODS = {
+    "": {"from pflbench_methods.fedavg import FedAvg"},
+    "examples/pflbench-fedprox-momentum/": {"from pflbench_methods.fedprox import FedProx"},
+}
 
 
 def described() -> str:
@@ -29,6 +36,7 @@ def described() -> str:
     sections = {
         "pflbench.api": [entry(api, name) for name in api.__all__],
         "what these inherit": [tree(base.__name__, base) for base in sorted(beneath, key=lambda base: base.__name__)],
+        "what methods are built on": [tree(cls.__name__, cls) for cls in BUILT_ON],
         "pflbench.testing": [entry(testing, name) for name in testing.__all__],
         "pflbench": [tree("run", pflbench.run)],
     }
@@ -98,7 +106,7 @@ def test_the_public_api_is_what_is_written_down():
 
 def test_every_public_name_is_written_down():
     text = WRITTEN.read_text(encoding="utf-8")
-    for name in (*api.__all__, *testing.__all__):
+    for name in (*api.__all__, *testing.__all__, *(cls.__name__ for cls in BUILT_ON)):
         assert re.search(rf"^(?:class {name}\b|def {name}\(|{name} = )", text, re.MULTILINE), name
 
 
@@ -106,7 +114,7 @@ def test_nothing_public_is_missing_from_all():
     assert {name for name in vars(api) if not name.startswith("_")} == set(api.__all__)
 
 
-@pytest.mark.parametrize("cls", values(api), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [*values(api), *BUILT_ON], ids=lambda cls: cls.__name__)
 def test_every_function_of_a_public_class_is_written_down(cls):
     """Counted by looking into the class, while the file is read from its source."""
     section = re.search(rf"^class {cls.__name__}\b.*\n((?:    .*\n)*)", WRITTEN.read_text(), re.MULTILINE)
@@ -130,6 +138,20 @@ def test_what_we_show_imports_the_public_api_and_nothing_else():
             used.setdefault(module, []).append(place)
     assert "pflbench.api" in used
     assert {module: places for module, places in used.items() if module not in allowed} == {}
+
+
+def test_what_we_show_builds_on_fedavg_and_on_no_other_plugin_but_where_it_says_so():
+    used = {
+        (place, line.strip())
+        for place, block in python_blocks()
+        for line in re.findall(
+            r"^\s*(?:from|import) pflbench_(?:methods|datasets|reports|benchmarks)\b.*$", block, re.M
+        )
+    }
+    allowed = {(at, line) for at, line in used for start, lines in OF_THE_METHODS.items()
+               if at.startswith(start) and line in lines}  # fmt: skip
+    assert used - allowed == set()
+    assert {line for _, line in used} == set().union(*OF_THE_METHODS.values())  # what nobody shows is not promised
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A method that is one file, run from the command line and from Python: tables, processes, resumption, failures."""
+"""What a file or a package of one's own provides is run: tables, processes, resumption, failures, changed lines."""
 
 import json
 import os
@@ -6,10 +6,13 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 import pflbench
 from pflbench.errors import TrialFailed, UsageError
+from pflbench.plugins import registry
+from pflbench.scaffold import scaffold
 
 METHOD = """
     from dataclasses import dataclass
@@ -185,6 +188,23 @@ def broken_distribution(here):
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["check", "natural"],
+        ["data", "list"],
+        ["data", "status"],
+        ["data", "show", "vessel-simulated", "--set", "vessel-simulated.size=64", "--sites", "sim-CHASEDB1"],
+    ],
+)
+def test_whatever_is_looked_at_a_plugin_that_cannot_be_loaded_is_a_warning(broken_distribution, here, typed):
+    command = [sys.executable, "-m", "pflbench", *typed]
+    done = subprocess.run(command, capture_output=True, text=True, env=broken_distribution, cwd=here, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.startswith("Warning: plugin 'pflbench-broken' of pflbench-broken 0.3 could not be loaded (")
+    assert done.stderr.count("pflbench-broken 0.3") == 1
+
+
 @pytest.mark.parametrize(("strict", "code"), [([], 0), (["--strict"], 2)])
 def test_an_installed_plugin_that_cannot_be_loaded_is_a_warning_or_fatal(broken_distribution, here, strict, code):
     command = [sys.executable, "-m", "pflbench", "run", "--plan", "--methods", "fedavg", *TINY, *DATA, *strict]
@@ -194,3 +214,53 @@ def test_an_installed_plugin_that_cannot_be_loaded_is_a_warning_or_fatal(broken_
     assert done.stderr.count(sentence) == 1
     assert "pflbench_broken.py, line 1: import a_library_that_is_not_there" in done.stderr
     assert ("Mend it or uninstall it, or leave out --strict." in done.stderr) == bool(strict)
+
+
+@pytest.fixture
+def polyps(tmp_path):
+    """Write the package of a new dataset, install it as pip's --editable does, and draw its made-up files."""
+    package = scaffold("dataset", "polyps", tmp_path, registry())
+    info = tmp_path / "installed" / "pflbench_polyps-0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pflbench-polyps\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[pflbench]\npflbench-polyps = pflbench_polyps\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": package.as_uri(), "dir_info": {"editable": True}}))
+    path = os.pathsep.join(map(str, (info.parent, package)))
+    surroundings = {**os.environ, "PYTHONPATH": path, "PFLBENCH_CACHE": str(tmp_path / "cache")}
+    draw = [sys.executable, package / "tests" / "fake_polyps.py", tmp_path / "fake"]
+    subprocess.run(draw, check=True, capture_output=True, env=surroundings, timeout=60)
+    return package / "pflbench_polyps.py", surroundings
+
+
+def run_polyps(folder, surroundings, *arguments):
+    command = [sys.executable, "-m", "pflbench", "run", "--methods", "fedavg", "--dataset", "polyps", *TINY]
+    command += ["--preset", "quick", "--data-root", "fake", "--out", "polyps", "--no-pictures", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=surroundings, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", ["installed", "as a file"])
+def test_the_marked_line_of_a_new_dataset_changed_gives_another_trial_and_other_masks(polyps, tmp_path, given):
+    module, surroundings = polyps
+    options = ["--jobs", 2]
+    if given == "as a file":
+        options += ["--plugin", module]
+        surroundings = {**surroundings, "PYTHONPATH": ""}
+
+    def shares():
+        """Return the share of foreground in each mask file of the cache, those of both sites."""
+        return {path: np.load(path).mean() for path in (tmp_path / "cache").glob("polyps-*/masks.npy")}
+
+    run_polyps(tmp_path, surroundings, *options)
+    assert "all finished before and kept" in run_polyps(tmp_path, surroundings, *options)
+    first, (marked,) = shares(), [line for line in module.read_text().splitlines() if "<- change this line" in line]
+    module.write_text(module.read_text().replace(marked, marked.replace("> 0", "== 0")))
+    assert "all finished before" not in run_polyps(tmp_path, surroundings, *options)
+    both = shares()
+    assert (len(first), len(both)) == (2, 4)  # workers read what was decoded before they started
+    assert max(first.values()) < 0.2
+    assert min(share for path, share in both.items() if path not in first) > 0.8
+    assert len(tables(tmp_path / "polyps")) == 2
+    assert len({cases[1] for cases in tables(tmp_path / "polyps").values()}) == 2
