@@ -1,4 +1,4 @@
-"""Write docs/api.md from pflbench.api: every public name with its signature and its docstring."""
+"""Write docs/api.md from pflbench.api and FedAvg: every public name with its signature and its docstring."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pflbench
 import pflbench.testing
 from pflbench import api, hookspecs
 from pflbench.settings import Settings
+from pflbench_methods.fedavg import FedAvg
 
 NAME = "api.md"
 WIDTH = 88
@@ -25,7 +26,9 @@ INTRODUCTION = f"""{WRITTEN}
 # API reference
 
 `pflbench.api` is the public API: a plugin imports from it and from no other module of pflbench, and its tests from
-[`pflbench.testing`](#for-tests). What stands here changes only with a note in the changelog.
+[`pflbench.testing`](#for-tests). One class more is public, because most methods are built on it:
+[`FedAvg`](#built-on) of `pflbench_methods`; the other methods follow their papers and may change. What stands here
+changes only with a note in the changelog.
 
 ```python
 from pflbench.api import Client, Message, Method, hookimpl
@@ -48,6 +51,17 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 MADE_BY_THE_HARNESS = ("Client", "Server")
 FIELDS_OF_THE_RECIPE = "Its fields have a page of their own: [The recipe](recipe.md).\n"
+BUILT_ON = """<a id="built-on"></a>
+
+## What methods are built on: `pflbench_methods.fedavg`
+
+```python
+from pflbench_methods.fedavg import FedAvg
+```
+
+A method that is FedAvg but for one thing subclasses it and overrides that; `name`, `title`, `citation`, `family`,
+`year` and `travels` are to be its own. Of `pflbench_methods` this class alone is public.
+"""
 HOOKIMPL = """Marks a function of a plugin as the implementation of a hook. There are three, and each has a page:
 [methods](hooks/methods.md), [datasets](hooks/datasets.md), [partitioners](hooks/partitioners.md)."""
 
@@ -61,7 +75,7 @@ def page() -> str:
     for title, names in GROUPS.items():
         lines += [f"## {title}\n", *(line for name in names for line in _entry(name))]
         lines += _common() if title == "Contracts" else _hooks() if "hookimpl" in names else ()
-    return joined([*lines, *_in_python(), *_for_tests()])
+    return joined([*lines, *_built_on(), *_in_python(), *_for_tests()])
 
 
 def _entry(name: str) -> Iterator[str]:
@@ -189,6 +203,12 @@ def _hooks() -> Iterator[str]:
         if name.startswith("pflbench_"):
             yield f"### `{name}`\n"
             yield from _function(name, hook)
+
+
+def _built_on() -> Iterator[str]:
+    yield BUILT_ON
+    yield "### `FedAvg`\n"
+    yield from _class("FedAvg", FedAvg)
 
 
 def _in_python() -> Iterator[str]:

@@ -13,7 +13,8 @@ from pflbench.partition import Partitioner
 from pflbench.plugins import registry
 from pflbench.recipe import Recipe
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 HOOKS = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("pflbench_")]
 CONTRACTS = {"methods": Method, "datasets": Dataset, "partitioners": Partitioner}
 
@@ -127,3 +128,20 @@ def test_every_function_of_a_public_class_stands_in_its_entry(name):
     own = [each for each in vars(getattr(api, name)) if not each.startswith("_") and each != "forward"]
     functions = [each for each in own if inspect.isroutine(inspect.getattr_static(getattr(api, name), each))]
     assert [each for each in functions if f"\n{each}(" not in entry] == []
+
+
+def test_fedavg_on_which_methods_are_built_stands_on_both_pages_with_what_it_adds_to_a_method():
+    entry = page("api").partition("\n### `FedAvg`\n")[2].partition("\n##")[0]
+    assert "\nshared(" in entry
+    assert "`pflbench_methods.fedavg.FedAvg`" in page("hooks/methods")
+    assert "shared(model)" in page("hooks/methods")
+
+
+def test_every_file_that_a_method_s_author_is_sent_to_is_there():
+    section = page("hooks/methods").partition("\n## What to read\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    named = {name for row in rows for name in re.findall(r"`([\w/-]+\.py)`", row)}
+    assert all(re.search(r"\.py`", row) for row in rows)
+    assert len(rows) > 8
+    folders = {name: ROOT if "/" in name else ROOT / "methods/pflbench_methods" for name in named}
+    assert [name for name, folder in folders.items() if not (folder / name).is_file()] == []

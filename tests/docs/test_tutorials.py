@@ -1,14 +1,14 @@
 """What the hand-written pages and the README tell a reader to type works, and prints what they show."""
 
-import importlib.util
 import os
-import shutil
+import re
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from laid_down import lay_down, own_folders, own_list
 from walkthrough import NOT_TYPED, Block, Walk, blocks, commands, shortened, shows, unwanted
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,7 @@ PAGES = [
     "docs/hooks/methods.md",
     "docs/hooks/datasets.md",
     "docs/hooks/partitioners.md",
+    "docs/own-data.md",
     "docs/reproduce-the-paper.md",
     "docs/reading-the-report.md",
 ]
@@ -47,6 +48,7 @@ def environment(tmp_path_factory):
         **os.environ,
         "PATH": f"{folder}/bin{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
+        "CUDA_VISIBLE_DEVICES": "",  # what the pages show is what a reader without a GPU sees
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "HOME": str(folder),
         "PFLBENCH_DATA": str(folder / "data"),
@@ -54,31 +56,10 @@ def environment(tmp_path_factory):
     }
 
 
-def maker(data):
-    """Return the module that makes up the releases of a dataset."""
-    spec = importlib.util.spec_from_file_location(f"make_{data}", ROOT / f"tests/data/{data}/make.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def lay_down_releases(folder):
-    """Write made-up releases under the names by which the pages import them."""
-    vessel = maker("vessel")
-    vessel.icpr(folder / "ICPRVessels")
-    vessel.les_av(folder / "made/les_av")
-    shutil.make_archive(folder / "LES-AV", "zip", folder / "made/les_av")
-    prostate = maker("prostate")
-    prostate.make(folder / "made/prostate", dict.fromkeys(prostate.PATIENTS, 5), (32, 32, 4))
-    shutil.make_archive(folder / "Processed_data_nii", "zip", folder / "made/prostate")
-    maker("gland").write(folder, patients=12)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_works_from_top_to_bottom(name, environment, tmp_path):
-    if any("data import" in block.text for block in page(name)):
-        lay_down_releases(tmp_path)
+    lay_down(name, "".join(block.text for block in page(name)), tmp_path)
     walk = Walk(tmp_path, {**environment, "PFLBENCH_DATA": str(tmp_path / "data")})
     for block in page(name):
         walk.do(block)
@@ -99,6 +80,35 @@ def test_few_commands_are_not_typed():
     assert len(typed) > 20
     for start in NOT_TYPED:
         assert any(f"{command}  ".startswith(start) for command in typed), f"no page says {start!r}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pytest_is_installed_before_it_is_typed(name):
+    """The walk's environment has what the developers' has, and would not miss it."""
+    typed = [line for block in page(name) if block.language in ("sh", "") for line in block.text.splitlines()]
+    for place, line in enumerate(typed):
+        if line.startswith("python -m pytest"):
+            assert any(re.match(r"pip install.*(\[test\]|\bpytest\b)", before) for before in typed[:place]), line
+
+
+def test_the_data_of_a_reader_lies_as_the_page_draws_it(tmp_path):
+    own_folders(tmp_path)
+    own_list(tmp_path)
+    drawn, listed = (block.text for block in page("docs/own-data.md") if block.order == "skip")
+    there = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
+    names = re.findall(r"[\w/]+/\w+\.(?:png|jpg|nii\.gz)\b", drawn)
+    assert len(names) == 6
+    assert [name for name in names if not any(path.endswith(name) for path in there)] == []
+    assert set(listed.splitlines()) <= set((tmp_path / "own.csv").read_text().splitlines())
+
+
+TIME_OF_A_CHECK = "under a minute"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/first-method.md"])
+def test_how_long_a_check_takes_is_said_in_one_way(name):
+    said = re.findall(r"(?:under|about|half) (?:a|half a) minute|takes seconds", (ROOT / name).read_text())
+    assert said == [TIME_OF_A_CHECK]
 
 
 # the reader itself
@@ -141,7 +151,10 @@ def test_other_commands_are_typed_as_they_stand(command):
     [
         ("FedAvg 63.49", "┃ FedAvg │ 12.30 ┃"),
         ("about 11 s", "about 2 h"),
-        ("a\n...\nc", "a\nb\nc"),
+        ("a\n...\nc", "a\nb\nb\nc"),
+        ("a\n...\nc", "a\nc"),
+        ("...\nb\nc\n...", "a\nb\nb\nc\nd"),
+        ("a\n\nb", "a\n───\nb\n"),
         ("SIMULATED DATA: ...", "SIMULATED DATA: no real data"),
         ("vessel_seed0_863eae0044: begins", "vessel_seed0_aaaaaaaaaa: begins"),
     ],
@@ -158,6 +171,21 @@ def test_what_is_shown_and_not_printed_is_found(shown, printed):
     assert shows(shown, printed) is not None
 
 
+@pytest.mark.parametrize(
+    ("shown", "printed", "where"),
+    [
+        ("b\n...", "a\nb\nc", "b"),
+        ("a\nc", "a\nb\nc", "c"),
+        ("...\na ...\nc", "a\na 1\nb\nc", "c"),
+        ("a\nb", "a\nb\nc", "the end"),
+        ("...", "a", None),
+        ("", "a", "the end"),
+    ],
+)
+def test_a_line_left_out_needs_dots(shown, printed, where):
+    assert shows(shown, printed) == where
+
+
 def test_a_page_that_is_wrong_is_found(tmp_path):
     walk = Walk(tmp_path, os.environ)
     with pytest.raises(AssertionError, match="p:1: false"):
@@ -170,5 +198,5 @@ def test_a_page_that_is_wrong_is_found(tmp_path):
     walk.do(Block("p", 1, "text", "", "", "one\nthree\n"))
     with pytest.raises(AssertionError, match=r"not in a\.txt once"):
         walk.do(Block("p", 1, "diff", "edit", "a.txt", "-two\n+three\n"))
-    with pytest.raises(AssertionError, match="'two' was not printed"):
+    with pytest.raises(AssertionError, match="'two' is not what was printed there"):
         walk.do(Block("p", 1, "text", "", "", "two\n"))

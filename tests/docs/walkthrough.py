@@ -97,21 +97,28 @@ def shortened(command: str) -> str:
 
 
 def shows(shown: str, printed: str) -> str | None:
-    """Return the first line shown that is not printed in that order, or None.
+    """Return the first line shown that is not printed in that place, or None; ``the end`` where more is printed.
 
-    Lines are compared without the borders of tables, however much space lies between words. Decimal numbers,
-    seconds and hashes differ from machine to machine, and ``...`` stands for anything.
+    Lines are compared without empty ones and the borders of tables, however much space lies between words. Decimal
+    numbers, seconds and hashes differ from machine to machine. ``...`` stands for anything in its line, and alone for
+    any lines: what is left out without it is an error, or a reader would take the shown for all that is printed.
     """
-    rest = [stable(line) for line in printed.splitlines()]
-    for line in shown.splitlines():
-        pattern = ".*".join(re.escape(part) for part in stable(line).split("..."))
-        if not pattern or pattern == ".*":
-            continue
-        place = next((index for index, other in enumerate(rest) if re.fullmatch(pattern, other)), None)
-        if place is None:
-            return line
-        rest = rest[place + 1 :]
-    return None
+    lines, text = _lines(shown), "".join(f"{line}\n" for line in _lines(printed))
+    patterns = [_pattern(line) for line in lines]
+    if re.fullmatch("".join(patterns), text):
+        return None
+    begun = ("".join(patterns[: number + 1]) for number in range(len(lines)))
+    return next((line for line, pattern in zip(lines, begun, strict=True) if not re.match(pattern, text)), "the end")
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in map(stable, text.splitlines()) if line]
+
+
+def _pattern(line: str) -> str:
+    if line == "...":
+        return r"(?:.*\n)*"
+    return ".*".join(re.escape(part) for part in line.split("...")) + r"\n"
 
 
 def stable(line: str) -> str:
@@ -143,7 +150,7 @@ class Walk:
             self._type(block)
         elif block.language == "text":
             missing = shows(block.text, self.printed)
-            assert missing is None, f"{block.place}: {missing!r} was not printed, but:\n{self.printed}"
+            assert missing is None, f"{block.place}: {missing!r} is not what was printed there:\n{self.printed}"
         elif block.language == "toml":
             tomllib.loads(block.text)
         else:
