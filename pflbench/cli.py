@@ -144,8 +144,9 @@ def run(
     ] = False,
 ) -> int:
     """Run methods x seeds on a dataset. Finished trials are kept, interrupted ones go on."""
+    from pflbench.asked import parse_seeds, parsed_settings
     from pflbench.matrix import default_jobs, pending
-    from pflbench.plan import Request, make_plan, parse_seeds, parsed_settings
+    from pflbench.plan import Request, make_plan
     from pflbench.scoring import chosen
     from pflbench.terminal import print_plan
 
@@ -223,7 +224,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _sweeps(texts: Sequence[str]) -> dict[str, list[Any]]:
-    from pflbench.plan import parse_value, setting
+    from pflbench.asked import parse_value, setting
 
     return {key: [parse_value(part) for part in value.split(",") if part.strip()] for key, value in map(setting, texts)}
 

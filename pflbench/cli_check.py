@@ -37,7 +37,7 @@ def check_command(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """Check a method, dataset or partitioner: trains on a toy federation, prints a checklist, takes under a minute."""
-    from pflbench.plan import parsed_settings, settings_by_owner
+    from pflbench.asked import parsed_settings, settings_by_owner
     from pflbench.targets import targets
 
     options = settings_by_owner(parsed_settings(set_ or []))

@@ -124,7 +124,8 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Folder of picture, tables and split file.")] = None,
 ) -> int:
     """Print who holds what, draw how clients differ, and write the split to a file that `run --split` takes."""
-    from pflbench.plan import Request, parsed_settings
+    from pflbench.asked import parsed_settings
+    from pflbench.plan import Request
     from pflbench.survey import survey
     from pflbench.terminal_data import Bars, print_survey
 

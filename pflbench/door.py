@@ -54,9 +54,10 @@ def run(
     Columns: see ``pflbench.results.scores``; where a client has several metrics, choose by ``metric``. Raises
     UsageError before anything is trained, and TrialFailed after all others are done if a trial failed.
     """
+    from pflbench.asked import numbered_seeds
     from pflbench.matrix import default_jobs, run_plan
     from pflbench.measuring import measure
-    from pflbench.plan import Request, make_plan, numbered_seeds
+    from pflbench.plan import Request, make_plan
     from pflbench.plugins import with_files
     from pflbench.scoring import chosen
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pflbench import pixels
+from pflbench.asked import settings_by_owner
 from pflbench.errors import UsageError
 from pflbench.partition import Split, split_hash
-from pflbench.plan import Request, open_partitioner, open_request, recipes_of, settings_by_owner
+from pflbench.plan import Request, open_partitioner, open_request, recipes_of
 from pflbench.plugins import Registry
 from pflbench.portrait import Holding, portray
 from pflbench.recipe import Recipe

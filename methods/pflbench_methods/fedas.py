@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from urllib.parse import quote
@@ -28,6 +27,7 @@ from pflbench.api import (
     weighted_mean,
 )
 from pflbench_methods.fedavg import FedAvg
+from pflbench_methods.fisher import evaluating
 
 Batch = tuple[Tensor, Tensor]  # images N x C x H x W, masks N x 1 x H x W
 
@@ -148,7 +148,7 @@ def fisher_trace(model: nn.Module, batches: Iterable[Batch]) -> float:
     """Return the sum over batches and parameters of the squared gradient of a batch's mean pixel cross-entropy."""
     parameters = list(model.parameters())
     traces = []
-    with _evaluating(model):
+    with evaluating(model):
         for images, masks in batches:
             gradients = torch.autograd.grad(binary_cross_entropy_with_logits(model(images), masks), parameters)
             traces.append(torch.stack(torch._foreach_norm(gradients)).double().square().sum())
@@ -180,13 +180,3 @@ def distance(features: Tensor, masks: Tensor, prototypes: Tensor) -> Tensor:
 
 def _classes(masks: Tensor) -> Tensor:
     return torch.cat([1 - masks, masks], dim=1)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

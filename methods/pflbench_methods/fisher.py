@@ -30,7 +30,7 @@ def mean_fisher(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss
     """Return the diagonal Fisher over all images of the batches together; see ``diagonal_fisher``."""
     total = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     count = 0
-    with _evaluating(model):
+    with evaluating(model):
         for images, masks in batches:
             add = _add_vectorised if images.is_cuda else _add_one_by_one
             add(model, images, masks, loss, total)
@@ -64,7 +64,7 @@ def mean_gradient(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], lo
     """
     total = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     count = 0
-    with _evaluating(model):
+    with evaluating(model):
         for images, masks in batches:
             for x, y in zip(torch.split(images, _AT_ONCE), torch.split(masks, _AT_ONCE), strict=True):
                 gradients = torch.autograd.grad(loss(model(x), y) * len(x), list(model.parameters()))
@@ -100,7 +100,8 @@ def _add_vectorised(model: nn.Module, images: Tensor, masks: Tensor, loss: Loss,
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode with gradients of every parameter, and back."""
     modes = [(module, module.training) for module in model.modules()]
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     model.eval()

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import pytest
 
+from pflbench.asked import numbered_seeds, parse_seeds, parse_value
 from pflbench.errors import UsageError
 from pflbench.origin import note_origin
-from pflbench.plan import Request, make_plan, numbered_seeds, parse_seeds, parse_value
+from pflbench.plan import Request, make_plan
 from pflbench.plugins import registry
 from pflbench.results import hash_of
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from pflbench.training import BCEDice
 from pflbench.unet import UNet
-from pflbench_methods.fisher import _add_vectorised, _evaluating, diagonal_fisher, mean_fisher
+from pflbench_methods.fisher import _add_vectorised, diagonal_fisher, evaluating, mean_fisher
 
 
 def example(count=5, side=16, seed=0, dtype=torch.float32):
@@ -167,7 +167,7 @@ def test_a_bias_before_a_normalization_layer_does_not_vanish():
 def test_the_vectorised_path_agrees_with_the_loop(count):
     model, images, masks = example(count, dtype=torch.float64)
     start = {name: torch.full_like(parameter, 0.5) for name, parameter in model.named_parameters()}
-    with _evaluating(model):
+    with evaluating(model):
         _add_vectorised(model, images, masks, loss64, start)
     expected = by_loop(model, images, masks)
     found = {name: (value.detach() - 0.5) / count for name, value in start.items()}
@@ -179,6 +179,6 @@ def test_the_vectorised_path_agrees_with_the_loop(count):
 def test_the_vectorised_path_agrees_in_float32_with_the_training_loss():
     model, images, masks = example(9)
     total = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
-    with _evaluating(model):
+    with evaluating(model):
         _add_vectorised(model, images, masks, BCEDice(0.5), total)
     assert_same({name: value / 9 for name, value in total.items()}, by_loop(model, images, masks), 1e-5)
